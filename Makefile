@@ -1,0 +1,55 @@
+# `make help` lists the targets. A fresh machine needs python3 (3.10 or newer) and make; all else goes into .venv.
+PYTHON ?= python3
+# Any TensorFlow wheel will do: `make test TENSORFLOW=tensorflow`.
+TENSORFLOW ?= tensorflow-cpu
+# Which rows of the matrix: `make matrix ROWS="oldest newest"`; empty means all.
+ROWS ?=
+
+BIN := .venv/bin
+READY := .venv/.ready
+PIP_INSTALL := $(BIN)/python -m pip install -q --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-all lint format matrix clean
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(READY)  ## convert two models, build, save, load in a second process, check the answers, print latencies
+	$(BIN)/python -m beforehand demo
+
+test: $(READY)  ## the tests that need neither a GPU nor minutes each
+	$(BIN)/python -m pytest tests --durations=15
+
+test-all: $(READY)  ## the slow tests too
+	$(BIN)/python -m pytest tests --durations=30 -m "not gpu"
+
+lint: $(READY)  ## ruff (rules and format), mypy strict, import-linter
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+format: $(READY)  ## rewrite the code in ruff's format and apply its safe fixes
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+matrix:  ## the installed wheel against oldest, newest and pre-release TensorFlow; ROWS="oldest newest" for some
+	bash scripts/matrix.sh $(ROWS)
+
+clean:  ## remove environments, caches and packages
+	rm -rf .venv .matrix build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	find src tests examples scripts benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+
+# The pins hold for Python 3.11 and 3.12; on others pip chooses. --no-build-isolation makes them hold for the build backend too.
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+	    { echo "beforehand needs Python 3.10 or newer; $(PYTHON) is $$($(PYTHON) -V 2>&1). Try: make PYTHON=python3.12 ..."; exit 1; }
+	$(PYTHON) -m venv .venv
+	@set -e; \
+	if $(BIN)/python -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))'; \
+	then pins="-c constraints.txt"; echo "installing the pinned versions into .venv (minutes, the first time)"; \
+	else pins=""; echo "constraints.txt is for Python 3.11 and 3.12, this is $$($(BIN)/python -V): installing without pins"; fi; \
+	$(PIP_INSTALL) $$pins hatchling editables; \
+	$(PIP_INSTALL) $$pins --no-build-isolation -e '.[convert,dev]' $(TENSORFLOW)
+	@touch $@

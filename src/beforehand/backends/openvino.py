@@ -1,0 +1,128 @@
+"""OpenVINO: engines for any CPU, the embedded default."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import platform
+import threading
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+
+from beforehand import environment
+from beforehand.backends.protocol import Probe
+from beforehand.errors import BuildForbiddenError, PrecisionError
+from beforehand.records import EngineSpec
+
+# f32 is said outright: OpenVINO takes bf16 by itself on CPUs that have it, and results then differ between CPUs.
+_CONFIG = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
+_DEVICE = "CPU"
+
+
+class OpenVinoBackend:
+    """Engines by OpenVINO's CPU plug-in, with static shapes and true float32 arithmetic."""
+
+    name: ClassVar[str] = "openvino"
+    precisions: ClassVar[tuple[str, ...]] = ("FP32",)
+    dtypes: ClassVar[frozenset[str]] = frozenset({"float32", "int32", "int64", "bool", "uint8", "int8"})
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._core_made: Any = None
+
+    @property
+    def _core(self) -> Any:
+        with self._lock:
+            if self._core_made is None:
+                import openvino  # noqa: PLC0415 (half a second, wanted only where engines are)
+
+                self._core_made = openvino.Core()
+            return self._core_made
+
+    def probe(self) -> Probe:
+        """What is found here."""
+        if importlib.util.find_spec("openvino") is None:
+            return Probe(self.name, False, "", "", "the package openvino is not installed", "pip install openvino")
+        version = importlib.metadata.version("openvino")
+        try:
+            device = str(self._core.get_property(_DEVICE, "FULL_DEVICE_NAME"))
+        except Exception as error:  # noqa: BLE001 (whatever it is, the answer is "not usable", with its text)
+            return Probe(
+                self.name, False, version, "", f"its CPU plug-in does not start: {error}", "reinstall openvino"
+            )
+        return Probe(self.name, True, version, device)
+
+    def describe_target(self, target: str) -> str:
+        """`cpu-` and the machine's architecture: a built engine is a graph that the plug-in adapts to the CPU."""
+        return target or f"cpu-{platform.machine().lower()}"
+
+    def check_precision(self, precision: str) -> None:
+        """FP32 alone, until the precision passes exist.
+
+        Raises:
+            PrecisionError: BH103.
+        """
+        if precision not in self.precisions:
+            raise PrecisionError(
+                f"precision_mode {precision} is not available with the backend openvino on this CPU",
+                why="this release builds CPU engines in FP32 only, and never falls back to it without being asked",
+                advice='precision_mode="FP32"; on the models measured it is faster than TensorFlow all the same',
+            )
+
+    def build(self, spec: EngineSpec) -> bytes:
+        """Compile the segment's ONNX model at the spec's shapes and export it."""
+        if environment.is_build_forbidden():
+            raise BuildForbiddenError("OpenVINO was asked to compile", cause="forbidden", segment=spec.segment)
+        model = self._core.read_model(spec.onnx_file)
+        ports = {name: port for port in model.inputs for name in port.get_names()}
+        model.reshape(
+            {ports[name]: list(shape) for name, shape in zip(spec.input_names, spec.shapes.shapes, strict=True)}
+        )
+        exported = self._core.compile_model(model, _DEVICE, _CONFIG).export_model()
+        # Documented as bytes; a BytesIO in some releases (2026.4 among them).
+        return bytes(exported.getvalue() if hasattr(exported, "getvalue") else exported)
+
+    def load(
+        self, data: np.ndarray[Any, Any], input_names: Sequence[str], output_names: Sequence[str]
+    ) -> OpenVinoExecutable:
+        """Import a built engine; nothing is compiled from a model."""
+        import openvino  # noqa: PLC0415
+
+        compiled = self._core.import_model(openvino.Tensor(data, shared_memory=True), _DEVICE, _CONFIG)
+        return OpenVinoExecutable(compiled, data, input_names, output_names)
+
+
+class OpenVinoExecutable:
+    """A compiled model with a pool of infer requests, one for each concurrent caller."""
+
+    def __init__(self, compiled: Any, data: Any, input_names: Sequence[str], output_names: Sequence[str]) -> None:
+        self._compiled = compiled
+        self._data = data  # the mapping must outlive the model that shares its memory
+        self._inputs = [self._find_port(compiled.inputs, name) for name in input_names]
+        self._outputs = [self._find_port(compiled.outputs, name) for name in output_names]
+        self._idle: list[Any] = []
+
+    @staticmethod
+    def _find_port(ports: Sequence[Any], name: str) -> int:
+        return next(i for i, port in enumerate(ports) if name in port.get_names())
+
+    def run(self, inputs: Sequence[np.ndarray[Any, Any]]) -> list[np.ndarray[Any, Any]]:
+        """The outputs, as copies; inputs are read in place."""
+        import openvino  # noqa: PLC0415
+
+        try:
+            request = self._idle.pop()  # list.pop and append are atomic
+        except IndexError:
+            request = self._compiled.create_infer_request()
+        for port, array in zip(self._inputs, inputs, strict=True):
+            # Shared memory must be contiguous and writeable, though nothing writes to it.
+            usable = array.flags.c_contiguous and array.flags.writeable
+            tensor = openvino.Tensor(array if usable else np.array(array, order="C"), shared_memory=True)
+            request.set_input_tensor(port, tensor)
+        request.infer()
+        # Copies: a later call writes into the same buffers, and TensorFlow keeps aligned arrays without a copy.
+        outputs = [np.array(request.get_output_tensor(port).data, copy=True) for port in self._outputs]
+        self._idle.append(request)
+        return outputs

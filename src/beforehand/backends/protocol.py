@@ -1,0 +1,61 @@
+"""What a backend is: one small class; and what it says of itself."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+
+from beforehand.records import EngineSpec
+
+
+@dataclasses.dataclass(frozen=True)
+class Probe:
+    """Whether a backend can be used here; if not, why, and what to install."""
+
+    name: str
+    usable: bool
+    version: str
+    device: str
+    why_not: str = ""
+    advice: str = ""
+
+
+class Executable(Protocol):
+    """A loaded engine; dropping it gives back what it holds. `run` may be called by several threads at once."""
+
+    def run(self, inputs: Sequence[np.ndarray[Any, Any]]) -> list[np.ndarray[Any, Any]]:
+        """The outputs for `inputs`, both in the engine's order.
+
+        The arrays returned own their memory: TensorFlow keeps 64-byte-aligned arrays without a copy, so a view of
+        an engine's buffer would change at the next call.
+        """
+
+
+class Backend(Protocol):
+    """Builds engines of ONNX models and runs them."""
+
+    name: ClassVar[str]
+    precisions: ClassVar[tuple[str, ...]]
+    dtypes: ClassVar[frozenset[str]]
+
+    def probe(self) -> Probe:
+        """What is found here; never raises, imports nothing that is not installed."""
+
+    def describe_target(self, target: str) -> str:
+        """The fingerprint of what engines are built for: `target`, or this machine if it is empty."""
+
+    def check_precision(self, precision: str) -> None:
+        """Refuse a precision that this backend does not have here.
+
+        Raises:
+            PrecisionError: BH103.
+        """
+
+    def build(self, spec: EngineSpec) -> bytes:
+        """Build one engine. Called in a process of its own."""
+
+    def load(self, data: np.ndarray[Any, Any], input_names: Sequence[str], output_names: Sequence[str]) -> Executable:
+        """Open a built engine. `data` (uint8, mapped, read-only) was checked against its hash; it may be kept."""

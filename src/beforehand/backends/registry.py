@@ -1,0 +1,35 @@
+"""The table of backends."""
+
+from __future__ import annotations
+
+import importlib
+from typing import cast
+
+from beforehand.backends.protocol import Backend
+from beforehand.errors import BackendError
+
+# name: "module:class"; the first is the default. The module is imported when the backend is first asked for.
+BACKENDS = {
+    "openvino": "beforehand.backends.openvino:OpenVinoBackend",
+}
+
+_made: dict[str, Backend] = {}
+
+
+def find_backend(name: str) -> Backend:
+    """The backend of that name; one object a process.
+
+    Raises:
+        BackendError: BH701, there is none of that name.
+    """
+    if name not in BACKENDS:
+        raise BackendError(f"there is no backend {name!r}", advice="one of " + ", ".join(list_backends()))
+    if name not in _made:
+        module, _, cls = BACKENDS[name].partition(":")
+        _made[name] = cast("Backend", getattr(importlib.import_module(module), cls)())
+    return _made[name]
+
+
+def list_backends() -> tuple[str, ...]:
+    """Names of the backends, the default first."""
+    return tuple(BACKENDS)

@@ -1,0 +1,113 @@
+"""Build one engine in a process of its own: whatever happens there, the user's interpreter lives."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+from beforehand import environment
+from beforehand.build_engines.child import encode_spec
+from beforehand.errors import BuildError, BuildForbiddenError
+from beforehand.records import Engine, EngineSpec
+from beforehand.store import layout
+from beforehand.store.hashing import hash_file
+
+_HEARTBEAT_S = 10.0
+
+
+def build_engine(
+    spec: EngineSpec,
+    folder: pathlib.Path,
+    *,
+    timeout_s: float = 0.0,
+    on_heartbeat: Callable[[float], None] = lambda seconds: None,
+) -> Engine:
+    """Build `spec` into `folder`.
+
+    Args:
+        spec: What to build.
+        folder: Where the engine file and its log go.
+        timeout_s: Deadline in seconds; 0 means none.
+        on_heartbeat: Called every 10 s with the seconds since the start: the clock is ours, a backend may be silent.
+
+    Raises:
+        BuildError: BH401, with cause "failed", "killed" or "timeout"; the log's path is in it.
+        BuildForbiddenError: BH402, BEFOREHAND_FORBID_BUILD=1.
+    """
+    shapes = spec.shapes.describe()
+    if environment.is_build_forbidden():
+        raise BuildForbiddenError(
+            f"building {spec.segment} for {shapes} is forbidden here",
+            cause="forbidden",
+            segment=spec.segment,
+            shapes=shapes,
+            why="BEFOREHAND_FORBID_BUILD is set",
+        )
+    name = layout.name_engine_file(spec.segment, spec.key, spec.backend)
+    log, spec_file = folder / f"{name}.log", folder / f"{name}.json"
+    spec_file.write_text(json.dumps(encode_spec(spec)))
+    start = time.monotonic()
+    code = _run_child([str(spec_file), str(folder / name)], log, start, timeout_s, on_heartbeat)
+    if code != 0 or not (folder / name).is_file():
+        raise _describe_failure(spec, code, log, timeout_s)
+    return Engine(
+        segment=spec.segment,
+        segment_index=spec.segment_index,
+        shapes=spec.shapes,
+        backend=spec.backend,
+        backend_version=spec.backend_version,
+        precision=spec.precision,
+        target=spec.target,
+        input_names=spec.input_names,
+        output_names=spec.output_names,
+        key=spec.key,
+        file=name,
+        bytes=(folder / name).stat().st_size,
+        sha256=hash_file(folder / name),
+        build_seconds=round(time.monotonic() - start, 3),
+    )
+
+
+def _run_child(
+    arguments: list[str], log: pathlib.Path, start: float, timeout_s: float, on_heartbeat: Callable[[float], None]
+) -> int | None:
+    """The child's exit code; None if it was stopped at the deadline. It never outlives this call."""
+    command = [sys.executable, "-m", "beforehand.build_engines.child", *arguments]
+    # The child must find the same packages, wherever the user's script put them on the path.
+    environ = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    with log.open("wb") as output, subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, env=environ
+    ) as process:  # fmt: skip
+        try:
+            while True:
+                left = timeout_s - (time.monotonic() - start) if timeout_s else _HEARTBEAT_S
+                try:
+                    return process.wait(max(0.0, min(left, _HEARTBEAT_S)))
+                except subprocess.TimeoutExpired:
+                    if timeout_s and time.monotonic() - start >= timeout_s:
+                        return None
+                    on_heartbeat(time.monotonic() - start)
+        finally:
+            if process.poll() is None:
+                process.kill()
+
+
+def _describe_failure(spec: EngineSpec, code: int | None, log: pathlib.Path, timeout_s: float) -> BuildError:
+    shapes = spec.shapes.describe()
+    what = f"the engine of {spec.segment} for {shapes} was not built by {spec.backend}"
+    lines = log.read_text(errors="replace").strip().splitlines()
+    last = lines[-1] if lines else ""
+    if code is None:
+        cause, why, advice = "timeout", f"it took longer than {timeout_s:g} s", "a larger timeout_s"
+    elif code is not None and code < 0:
+        cause, why = "killed", f"its process was ended by {signal.Signals(-code).name}. {last}"
+        advice = "SIGKILL is most often the kernel out of memory: give it more, or build for smaller shapes"
+    else:
+        cause, why, advice = "failed", last, "the log below has the whole story"
+    return BuildError(what, cause=cause, segment=spec.segment, shapes=shapes, why=why, advice=advice, log=str(log))

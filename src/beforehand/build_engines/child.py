@@ -1,0 +1,41 @@
+"""The process that builds one engine: `python -m beforehand.build_engines.child SPEC.json ENGINE`.
+
+It gets nothing of its parent but the specification, and leaves nothing but the engine file; its output is the log.
+"""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import sys
+from typing import Any
+
+from beforehand.backends.registry import find_backend
+from beforehand.records import EngineSpec, ShapeSet
+from beforehand.store import atomic
+
+
+def encode_spec(spec: EngineSpec) -> dict[str, Any]:
+    """A specification as plain data."""
+    return {**vars(spec), "shapes": [list(spec.shapes.names), [list(shape) for shape in spec.shapes.shapes]]}
+
+
+def decode_spec(data: dict[str, Any]) -> EngineSpec:
+    """The inverse of `encode_spec`."""
+    names, shapes = data["shapes"]
+    tuples = {name: tuple(data[name]) for name in ("input_names", "output_names")}
+    options = tuple((name, value) for name, value in data["options"])
+    shape_set = ShapeSet(tuple(names), tuple(tuple(shape) for shape in shapes))
+    return EngineSpec(**{**data, **tuples, "options": options, "shapes": shape_set})
+
+
+def main(arguments: list[str]) -> int:
+    """Build the engine of a specification file."""
+    spec_file, engine_file = map(pathlib.Path, arguments)
+    spec = decode_spec(json.loads(spec_file.read_text()))
+    atomic.write_bytes(engine_file, find_backend(spec.backend).build(spec))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

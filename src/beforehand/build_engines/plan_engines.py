@@ -1,0 +1,62 @@
+"""Segments times shapes to a list of engines to build, each with the hash of all that can change it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+
+from beforehand.backends.protocol import Backend
+from beforehand.options import Options
+from beforehand.records import EngineSpec, LoweredSegment, ShapeSet
+from beforehand.store.hashing import hash_data
+
+
+def plan_engines(
+    segments: Mapping[int, LoweredSegment],
+    shapes: Iterable[tuple[int, ShapeSet]],
+    backend: Backend,
+    options: Options,
+) -> tuple[EngineSpec, ...]:
+    """What to build, without repeats, in the order given.
+
+    Args:
+        segments: Lowered segments, by their index in the manifest.
+        shapes: Which segment to build for which shapes.
+        backend: Who builds.
+        options: The conversion's options.
+    """
+    version, target = backend.probe().version, backend.describe_target(options.target)
+    specs: dict[str, EngineSpec] = {}
+    for index, shape_set in shapes:
+        lowered = segments[index]
+        spec = EngineSpec(
+            segment=lowered.segment.name,
+            segment_index=index,
+            onnx_file=lowered.onnx_file,
+            input_names=lowered.input_names,
+            output_names=lowered.output_names,
+            shapes=shape_set,
+            backend=backend.name,
+            backend_version=version,
+            precision=options.precision_mode,
+            target=target,
+            options=options.to_key(),
+            key="",
+        )
+        specs.setdefault(f"{index}/{shape_set.shapes}", dataclasses.replace(spec, key=make_key(spec, lowered.digest)))
+    return tuple(specs.values())
+
+
+def make_key(spec: EngineSpec, digest: str) -> str:
+    """Hash of everything that can change an engine: graph and weights (by `digest`), shapes, backend, options."""
+    return hash_data(
+        {
+            "graph": digest,
+            "names": [spec.input_names, spec.output_names],
+            "shapes": spec.shapes.shapes,
+            "backend": [spec.backend, spec.backend_version],
+            "precision": spec.precision,
+            "target": spec.target,
+            "options": spec.options,
+        }
+    )

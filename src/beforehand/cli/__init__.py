@@ -1,0 +1,1 @@
+"""The command `beforehand`: one file a verb. The one place that prints."""

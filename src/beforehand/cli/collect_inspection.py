@@ -1,0 +1,143 @@
+"""What a converted SavedModel holds, as the plain data of `beforehand inspect --json`. TensorFlow is not needed.
+
+Other tools read this form: fields may be added, never renamed. History of its `format_version`:
+    1   2026-11-24   first
+"""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Iterable
+from typing import Any
+
+from beforehand.errors import BeforehandError, ManifestError, SourceNotFoundError
+from beforehand.records import Engine, Manifest, SegmentRecord, Signature, TensorSpec
+from beforehand.store import layout
+from beforehand.store.hashing import hash_file
+from beforehand.store.manifest import read_manifest
+
+FORMAT_VERSION = 1
+OK, MISSING, ALTERED = "ok", "missing", "altered"
+_VARIABLES = "variables"
+
+
+def collect_inspection(folder: pathlib.Path) -> dict[str, Any]:
+    """All that is known of a converted SavedModel, each engine file checked against its hash.
+
+    Raises:
+        SourceNotFoundError: BH201, there is no SavedModel.
+        ManifestError: BH502, it was not converted by beforehand, or its manifest cannot be read.
+    """
+    manifest = read_manifest(_find_manifest(folder))
+    engines = [_describe_engine(engine, folder) for engine in manifest.engines]
+    return {
+        "format_version": FORMAT_VERSION,
+        "signatures": {signature.key: _describe_signature(signature) for signature in manifest.signatures},
+        "segments": [_describe_segment(segment, manifest) for segment in manifest.segments],
+        "engines": engines,
+        "native_nodes": [
+            {"name": node.name, "op": node.op, "reason": node.reason, "detail": node.detail, "signature": key}
+            for key, node in manifest.native_nodes
+        ],
+        "files": [_describe_file(folder, name) for name in (layout.SAVED_MODEL, f"{_VARIABLES}/variables.index")],
+        "disk": _measure_disk(folder, manifest),
+        "model_id": manifest.model_id,
+        "created": manifest.created,
+        "versions": dict(manifest.versions),
+        "not_kept": list(manifest.not_kept),
+    }
+
+
+def is_whole(found: dict[str, Any]) -> bool:
+    """Whether no file is missing or altered."""
+    return all(item["state"] == OK for item in (*found["engines"], *found["files"]))
+
+
+def _find_manifest(folder: pathlib.Path) -> pathlib.Path:
+    file = layout.find_manifest(folder)
+    if file.is_file():
+        return file
+    if not folder.exists():
+        raise SourceNotFoundError(f"there is no folder {folder}", advice="the folder that save() or `-o` was given")
+    if (folder / layout.SAVED_MODEL).is_file():
+        raise ManifestError(
+            f"{folder} is a SavedModel, but holds no engines of beforehand",
+            why=f"it has no {layout.ASSETS}/{layout.MANIFEST}: it was not converted, or its assets were not copied along",
+            advice=f"`beforehand convert {folder} -o OUT`, then `beforehand inspect OUT`",
+        )
+    raise SourceNotFoundError(
+        f"there is no SavedModel in {folder}",
+        why=f"it has neither {layout.SAVED_MODEL} nor {layout.ASSETS}/{layout.MANIFEST}",
+        advice="the folder that holds saved_model.pb",
+    )
+
+
+def _describe_signature(signature: Signature) -> dict[str, Any]:
+    return {"inputs": _describe_specs(signature.inputs), "outputs": _describe_specs(signature.outputs)}
+
+
+def _describe_specs(specs: Iterable[TensorSpec]) -> dict[str, Any]:
+    """By name; unknown dimensions are null, and so is a shape of unknown rank."""
+    return {
+        spec.name: {"dtype": spec.dtype, "shape": None if spec.shape is None else list(spec.shape)} for spec in specs
+    }
+
+
+def _describe_segment(segment: SegmentRecord, manifest: Manifest) -> dict[str, Any]:
+    return {
+        "name": segment.name,
+        "signature": segment.signature,
+        "nodes": segment.nodes,
+        "flops_share": segment.flops_share,
+        "engines": sum(engine.segment == segment.name for engine in manifest.engines),
+    }
+
+
+def _describe_engine(engine: Engine, folder: pathlib.Path) -> dict[str, Any]:
+    return {
+        "segment": engine.segment,
+        "shapes": engine.shapes.to_dict(),
+        "backend": engine.backend,
+        "precision": engine.precision,
+        "target": engine.target,
+        "file": f"{layout.ASSETS}/{engine.file}",
+        "bytes": engine.bytes,
+        "sha256": engine.sha256,
+        "backend_version": engine.backend_version,
+        "build_seconds": engine.build_seconds,
+        **_check_engine_file(engine, folder),
+    }
+
+
+def _check_engine_file(engine: Engine, folder: pathlib.Path) -> dict[str, Any]:
+    """`state`, with `actual_bytes` where they differ from the manifest's and `detail` where a file cannot be read."""
+    try:
+        file = layout.find_engine_file(folder / layout.ASSETS, engine.file)
+        if not file.is_file():
+            return {"state": MISSING}
+        size = file.stat().st_size
+        if size != engine.bytes:
+            return {"state": ALTERED, "actual_bytes": size}
+        return {"state": OK if hash_file(file) == engine.sha256 else ALTERED}
+    except (BeforehandError, OSError) as error:  # a name that leads elsewhere, a file without permission, a bad disk
+        return {"state": ALTERED, "detail": str(error)}
+
+
+def _describe_file(folder: pathlib.Path, name: str) -> dict[str, str]:
+    """The manifest has no hash of what TensorFlow writes: of that, only absence shows."""
+    return {"file": name, "state": OK if (folder / name).is_file() else MISSING}
+
+
+def _measure_disk(folder: pathlib.Path, manifest: Manifest) -> dict[str, int]:
+    files = {engine.file for engine in manifest.engines}
+    assets = folder / layout.ASSETS
+    return {
+        "saved_model": _sum_sizes([folder / layout.SAVED_MODEL]),
+        "variables": _sum_sizes((folder / _VARIABLES).glob("*")),
+        "engines": _sum_sizes(file for file in assets.glob("*") if file.name in files),
+        "manifest": _sum_sizes([assets / layout.MANIFEST]),
+    }
+
+
+def _sum_sizes(files: Iterable[pathlib.Path]) -> int:
+    return sum(file.stat().st_size for file in files if file.is_file())

@@ -1,0 +1,138 @@
+"""Convert a SavedModel, build its engines now, and save all of it as an ordinary SavedModel.
+
+Engines are built for the shapes that --shapes or --samples name; without either, the model is converted and saved without
+engines, and then runs natively, in TensorFlow.
+
+  beforehand convert resnet50 -o resnet50_engines --shapes x=1x224x224x3 --shapes x=8x224x224x3
+  beforehand convert two_inputs -o out --shapes a=1x16x16x3,b=1x8 --shapes a=8x16x16x3,b=8x8
+  beforehand convert text -o out --samples samples/
+
+--shapes: one shape set each time, inputs joined by commas. Occurrences that name one input each are put together until every
+input has a shape. A scalar input is written `b=scalar`.
+--samples: a .npz file is one sample, its arrays named as the inputs; a folder has several. Only shapes matter in FP32.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import pathlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from beforehand.cli.check_packages import check_packages
+from beforehand.cli.format_conversion import format_conversion
+from beforehand.cli.parse_shapes import parse_shapes, parse_text
+from beforehand.cli.progress import format_bytes, log, show_progress, time_step
+from beforehand.errors import SampleError, SourceNotFoundError
+from beforehand.options import Options, make_options
+from beforehand.store import layout
+
+if TYPE_CHECKING:
+    from beforehand.converter import Converter
+    from beforehand.records import Signature
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `beforehand convert`."""
+    default = Options()
+    add = parser.add_argument
+    add("source", metavar="SRC", type=pathlib.Path, help="folder of the SavedModel to convert; it is only read")
+    add(
+        "-o",
+        "--output",
+        metavar="OUT",
+        type=pathlib.Path,
+        required=True,
+        help="folder to write; a SavedModel there is replaced",
+    )
+    add("--shapes", metavar="x=1x224x224x3", action="append", default=[], help="shapes to build for; repeatable")
+    add("--samples", metavar="FILE.npz|FOLDER", type=pathlib.Path, help="samples with the shapes to build for")
+    add("--signature", metavar="KEY", action="append", help="a signature to convert; repeatable (default: all)")
+    add("--precision", default=default.precision_mode, type=str.upper, help="FP32, FP16 or INT8 (default: %(default)s)")
+    add("--backend", default=default.backend, help="who builds and runs the engines (default: %(default)s)")
+    add("--target", default=default.target, help="what the engines are built for (default: this machine)")
+    add("--tags", default="serve", help="tags of the MetaGraph, joined by commas (default: %(default)s)")
+    add(
+        "--minimum-segment-size", metavar="N", type=int, default=default.minimum_segment_size,
+        help="segments with fewer nodes stay native (default: %(default)s)",
+    )  # fmt: skip
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Convert, build, save; 0, or an error of beforehand."""
+    with show_progress():
+        converter = _start_conversion(arguments)
+        _build_engines(converter, arguments)
+        with time_step(f"saving to {arguments.output}"):
+            converter.save(arguments.output)
+    print("\n".join(format_conversion(converter, arguments.output)))
+    return 0
+
+
+def _start_conversion(arguments: argparse.Namespace) -> Converter:
+    """Everything that can be refused is refused first, the cheapest first."""
+    for text in arguments.shapes:
+        parse_text(text)
+    if arguments.samples is not None and not arguments.samples.exists():
+        raise SampleError(f"there is no sample file or folder {arguments.samples}")
+    options = {
+        "precision_mode": arguments.precision,
+        "backend": arguments.backend,
+        "target": arguments.target,
+        "minimum_segment_size": arguments.minimum_segment_size,
+    }
+    make_options(options)
+    log.info("reading %s: %s", arguments.source, _measure_source(arguments.source))
+    check_packages("converting", ("tensorflow", "onnx", "tf2onnx"))
+    from beforehand.converter import Converter  # noqa: PLC0415
+    from beforehand.saved_model.write_saved_model import check_target  # noqa: PLC0415 (imports TensorFlow)
+
+    check_target(arguments.output, arguments.source)
+    tags = [tag.strip() for tag in arguments.tags.split(",")]
+    converter = Converter(arguments.source, tags=tags, signatures=arguments.signature, **options)
+    with time_step(f"converting {arguments.source}"):
+        converter.convert()
+    return converter
+
+
+def _measure_source(folder: pathlib.Path) -> str:
+    """Sizes, for the log: found before TensorFlow is imported, as is that there is no SavedModel.
+
+    Raises:
+        SourceNotFoundError: BH201.
+    """
+    file = folder / layout.SAVED_MODEL
+    if not file.is_file():
+        raise SourceNotFoundError(
+            f"there is no SavedModel in {folder}", why=f"it has no {layout.SAVED_MODEL}",
+            advice="the folder that tf.saved_model.save, model.export or keras wrote",
+        )  # fmt: skip
+    variables = sum(item.stat().st_size for item in (folder / "variables").glob("*"))
+    return f"{layout.SAVED_MODEL} {format_bytes(os.path.getsize(file))}, variables {format_bytes(variables)}"
+
+
+def _build_engines(converter: Converter, arguments: argparse.Namespace) -> None:
+    wanted: list[dict[str, Any]] = []
+    if arguments.shapes:
+        sets = parse_shapes(arguments.shapes, converter.signatures)
+        wanted += [{"signature": key, "shapes": shapes} for key, shapes in sets.items()]
+    if arguments.samples is not None:
+        chosen = _choose_signatures(converter.signatures, arguments.signature)
+        wanted += [{"signature": item.key, "input_fn": _make_input_fn(arguments.samples, item)} for item in chosen]
+    for item in wanted:  # only now: a mistake shows at once, not after the first engine
+        converter.build(**item)
+
+
+def _choose_signatures(signatures: Sequence[Signature], keys: Sequence[str] | None) -> list[Signature]:
+    """Those named; else the first, which is the default one where there is one."""
+    return [item for item in signatures if item.key in keys] if keys else list(signatures[:1])
+
+
+def _make_input_fn(path: pathlib.Path, signature: Signature) -> Any:
+    from beforehand.saved_model.read_samples import read_sample_files  # noqa: PLC0415
+
+    def input_fn() -> Any:
+        return read_sample_files(path, signature)
+
+    return input_fn

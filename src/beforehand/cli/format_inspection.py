@@ -1,0 +1,109 @@
+"""The data of `beforehand inspect` as text for people."""
+
+from __future__ import annotations
+
+import pathlib
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from beforehand.cli.collect_inspection import OK
+from beforehand.cli.progress import format_bytes
+from beforehand.records import describe_shape
+
+
+def format_inspection(found: dict[str, Any], folder: pathlib.Path) -> list[str]:
+    """The lines to print for what `collect_inspection` found in `folder`."""
+    made_with = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
+    return [
+        f"{folder}: converted {found['created']} with {made_with or 'unknown versions'}",
+        *_format_signatures(found),
+        *_format_segments(found),
+        *_format_engines(found),
+        *_format_native_nodes(found),
+        *(f"not kept: {text}" for text in found["not_kept"]),
+        _format_disk(found),
+        _format_verdict(found),
+    ]
+
+
+def format_table(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows as lines, with columns as wide as their widest text, two spaces apart."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def format_dims(shapes: dict[str, Any]) -> str:
+    """`x=1x224x224x3`; a shape without dimensions is `scalar`."""
+    return ", ".join(f"{name}={'x'.join(map(str, dims)) or 'scalar'}" for name, dims in shapes.items())
+
+
+def _format_signatures(found: dict[str, Any]) -> list[str]:
+    lines = ["", "signatures"]
+    for key, signature in found["signatures"].items():
+        lines.append(f"  {key}")
+        for word in ("inputs", "outputs"):
+            for name, spec in signature[word].items():
+                shape = None if spec["shape"] is None else tuple(spec["shape"])
+                lines.append(f"    {word[:-1]:6} {name} {spec['dtype']} {describe_shape(shape)}")
+    return lines
+
+
+def _format_segments(found: dict[str, Any]) -> list[str]:
+    rows = [("segment", "signature", "nodes", "FLOPs", "engines")]
+    for segment in found["segments"]:
+        engines = str(segment["engines"]) if segment["engines"] else "none: runs natively, in TensorFlow"
+        share = f"{100 * segment['flops_share']:.1f}%"
+        rows.append((segment["name"], segment["signature"], str(segment["nodes"]), share, engines))
+    if len(rows) == 1:
+        return ["", "no segments: everything runs natively, in TensorFlow"]
+    return ["", *format_table(rows)]
+
+
+def _format_engines(found: dict[str, Any]) -> list[str]:
+    rows = [("engine of", "shapes", "backend", "precision", "target", "bytes", "sha256", "state", "file")]
+    for engine in found["engines"]:
+        size = str(engine["bytes"])
+        if "actual_bytes" in engine:
+            size += f" (actual {engine['actual_bytes']})"
+        rows.append(
+            (
+                engine["segment"], format_dims(engine["shapes"]), engine["backend"], engine["precision"], engine["target"],
+                size, engine["sha256"][:12], engine["state"].upper() if engine["state"] != OK else OK, engine["file"],
+            )
+        )  # fmt: skip
+    if len(rows) == 1:
+        return ["", "no engines: every call runs natively, in TensorFlow"]
+    return ["", *format_table(rows)]
+
+
+def _format_native_nodes(found: dict[str, Any]) -> list[str]:
+    nodes = found["native_nodes"]
+    if not nodes:
+        return ["", "native nodes: none"]
+    lines = ["", f"native nodes: {len(nodes)}"]
+    for reason, count in Counter(node["reason"] for node in nodes).most_common():
+        ops = Counter(node["op"] for node in nodes if node["reason"] == reason)
+        listed = ", ".join(f"{op} {number}x" for op, number in ops.most_common(6))
+        more = f", and {len(ops) - 6} op types more" if len(ops) > 6 else ""
+        lines.append(f"  {reason}: {count} ({listed}{more})")
+    return lines
+
+
+def _format_disk(found: dict[str, Any]) -> str:
+    disk = found["disk"]
+    names = {"saved_model": "saved_model.pb", "variables": "variables", "engines": "engines"}
+    return "\non disk: " + ", ".join(f"{text} {format_bytes(disk[name])}" for name, text in names.items())
+
+
+def _format_verdict(found: dict[str, Any]) -> str:
+    bad = [item for item in (*found["files"], *found["engines"]) if item["state"] != OK]
+    if not bad:
+        return f"all files are there, {len(found['engines'])} engines unaltered"
+    lines = []
+    for item in bad:
+        detail = f" ({item['detail']})" if "detail" in item else ""
+        lines.append(f"{item['state'].upper()}: {item['file']}{detail}")
+    return "\n".join(
+        [*lines, "Calls that need an engine listed here run natively, in TensorFlow. Copy the folder again."]
+    )

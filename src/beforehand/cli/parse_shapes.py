@@ -1,0 +1,144 @@
+"""The texts of `--shapes` as shape sets, for each signature that they fit. Pure functions; nothing is read."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+
+from beforehand.errors import OptionValueError, SampleError
+from beforehand.records import Shape, Signature, TensorSpec
+
+# Input name to shape: all inputs, or those of one occurrence of the option.
+Shapes = dict[str, Shape]
+
+_EXAMPLE = "--shapes x=1x224x224x3, or for two inputs --shapes a=1x3,b=1x5"
+_SHAPE = re.compile(r"[0-9]+(x[0-9]+)*")
+_SCALAR = "scalar"
+
+
+def parse_shapes(texts: Sequence[str], signatures: Sequence[Signature]) -> dict[str, list[Shapes]]:
+    """Of each signature that some text fits, the shape sets to build for, in the order given.
+
+    A text names one input or several (`a=1x3,b=1x5`). For each signature, texts are put together in their order until
+    every input has a shape: so a text with all inputs is a set by itself, as is each text for a signature of one input,
+    and texts of one input each make a set together.
+
+    Example:
+        >>> spec = TensorSpec("x", "float32", (None, 3))
+        >>> parse_shapes(["x=1x3", "x=8x3"], [Signature("serving_default", (spec,), ())])
+        {'serving_default': [{'x': (1, 3)}, {'x': (8, 3)}]}
+
+    Args:
+        texts: What `--shapes` was given, each time.
+        signatures: Those to build for, the default one first.
+
+    Raises:
+        OptionValueError: BH102, a text is no shape.
+        SampleError: BH122, an input that no signature has, or an input without a shape.
+    """
+    chosen: dict[str, list[Shapes]] = {}
+    for shapes in map(parse_text, texts):
+        for signature in _find_signatures(shapes, signatures):
+            chosen.setdefault(signature.key, []).append(shapes)
+    by_key = {signature.key: signature for signature in signatures}
+    return {key: _join_sets(parts, by_key[key]) for key, parts in chosen.items()}
+
+
+def parse_text(text: str) -> Shapes:
+    """The shapes in one text, such as `a=1x3,b=1x5`; `b=scalar` is a shape without dimensions.
+
+    Raises:
+        OptionValueError: BH102.
+    """
+    shapes: Shapes = {}
+    for part in text.split(","):
+        name, sign, dims = part.strip().rpartition("=")
+        name, dims = name.strip(), dims.strip()
+        if not sign or not name:
+            raise _refuse_text(
+                text, f"{part.strip()!r} is no INPUT=SHAPE; dimensions are joined by x, inputs by commas"
+            )
+        if name in shapes:
+            raise _refuse_text(text, f"it has two shapes for the input `{name}`")
+        shapes[name] = _parse_dims(dims, name, text)
+    return shapes
+
+
+def format_shapes(shapes: Mapping[str, Sequence[int]]) -> str:
+    """The text that `parse_text` reads as `shapes`."""
+    return ",".join(f"{name}={'x'.join(map(str, shape)) or _SCALAR}" for name, shape in shapes.items())
+
+
+def _parse_dims(dims: str, name: str, text: str) -> Shape:
+    if dims == _SCALAR:
+        return ()
+    if not _SHAPE.fullmatch(dims):
+        open_dim = re.search(r"\?|-1|None", dims)
+        why = f"{dims!r} is no shape for the input `{name}`"
+        raise _refuse_text(text, f"{why}: an engine is built for fixed sizes" if open_dim else why)
+    shape = tuple(map(int, dims.split("x")))
+    if 0 in shape:
+        raise _refuse_text(text, f"the input `{name}` would be empty, and no engine is built for that")
+    return shape
+
+
+def _refuse_text(text: str, why: str) -> OptionValueError:
+    return OptionValueError(f"--shapes is {text!r}", why=why, advice=_EXAMPLE)
+
+
+def _find_signatures(shapes: Shapes, signatures: Sequence[Signature]) -> list[Signature]:
+    """The signatures that have these inputs with such shapes; failing that the first with the names, to be checked later."""
+    named = [signature for signature in signatures if set(shapes) <= {spec.name for spec in signature.inputs}]
+    if not named:
+        raise _refuse_names(shapes, signatures)
+    fitting = [signature for signature in named if all(_fits(shapes, spec) for spec in signature.inputs)]
+    return fitting or named[:1]
+
+
+def _fits(shapes: Shapes, spec: TensorSpec) -> bool:
+    shape = shapes.get(spec.name)
+    if shape is None or spec.shape is None:
+        return True
+    return len(shape) == len(spec.shape) and all(a in (None, b) for a, b in zip(spec.shape, shape, strict=True))
+
+
+def _refuse_names(shapes: Shapes, signatures: Sequence[Signature]) -> SampleError:
+    known = {spec.name: None for signature in signatures for spec in signature.inputs}
+    unknown = [name for name in shapes if name not in known]
+    listing = "; ".join(f"{signature.key}: {signature.describe_inputs()}" for signature in signatures)
+    if not unknown:
+        return SampleError(
+            f"no signature has all the inputs of --shapes {format_shapes(shapes)!r}", advice=f"the inputs: {listing}"
+        )
+    near = difflib.get_close_matches(unknown[0].lower(), {name.lower(): name for name in known}, n=1, cutoff=0.5)
+    guess = next(f"did you mean `{name}`? " for name in known if name.lower() == near[0]) if near else ""
+    return SampleError(
+        f"there is no input `{unknown[0]}`, given as --shapes {format_shapes(shapes)!r}",
+        advice=f"{guess}The inputs are {listing}",
+    )
+
+
+def _join_sets(parts: Iterable[Shapes], signature: Signature) -> list[Shapes]:
+    names = [spec.name for spec in signature.inputs]
+    sets: list[Shapes] = []
+    current: Shapes = {}
+    for part in parts:
+        if set(part) & set(current):
+            raise _refuse_missing(current, names, signature)
+        current = {**current, **part}
+        if len(current) == len(names):
+            sets.append({name: current[name] for name in names})
+            current = {}
+    if current:
+        raise _refuse_missing(current, names, signature)
+    return sets
+
+
+def _refuse_missing(current: Shapes, names: Sequence[str], signature: Signature) -> SampleError:
+    missing = ", ".join(f"`{name}`" for name in names if name not in current)
+    return SampleError(
+        f"--shapes {format_shapes(current)!r} has no shape for {missing}",
+        why=f"signature {signature.key} takes {signature.describe_inputs()}",
+        advice="all inputs of one shape set in one text, joined by commas",
+    )

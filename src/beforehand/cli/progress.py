@@ -1,0 +1,58 @@
+"""Progress of long steps, on stderr, as plain lines: the log of `beforehand`, shown."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sys
+import time
+from collections.abc import Iterator
+
+log = logging.getLogger("beforehand")
+
+
+class _Lines(logging.Formatter):
+    """`beforehand: text`, with the level where it is a warning or worse."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        level = f"{record.levelname}: " if record.levelno >= logging.WARNING else ""
+        return f"beforehand: {level}{record.getMessage()}"
+
+
+@contextlib.contextmanager
+def show_progress() -> Iterator[None]:
+    """Within this context the log goes to stderr from INFO on, unless BEFOREHAND_LOG has already set up another way."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Lines())
+    level, propagate = log.level, log.propagate
+    if log.handlers:
+        yield
+        return
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(level)
+        log.propagate = propagate
+
+
+@contextlib.contextmanager
+def time_step(what: str) -> Iterator[None]:
+    """Say that a step begins and, unless it fails, how long it took."""
+    log.info("%s", what)
+    start = time.monotonic()
+    yield
+    log.info("%s: done in %.1f s", what, time.monotonic() - start)
+
+
+def format_bytes(count: int) -> str:
+    """`12 bytes`, `3.4 kB`, `56.7 MB`, `8.9 GB`; decimal units."""
+    if count < 1000:
+        return f"{count} bytes"
+    for unit, size in (("kB", 1e3), ("MB", 1e6)):
+        if count < size * 1000:
+            return f"{count / size:.1f} {unit}"
+    return f"{count / 1e9:.1f} GB"

@@ -1,0 +1,50 @@
+"""Every environment variable that beforehand reads, each declared once, typed, read when asked."""
+
+from __future__ import annotations
+
+import os
+
+_TRUE = {"1", "true", "yes", "on"}
+
+
+def _read_flag(name: str) -> bool:
+    return os.environ.get(name, "").strip().lower() in _TRUE
+
+
+def is_disabled() -> bool:
+    """BEFOREHAND_DISABLE=1: loaded models answer natively, as if beforehand were not imported."""
+    return _read_flag("BEFOREHAND_DISABLE")
+
+
+def is_build_forbidden() -> bool:
+    """BEFOREHAND_FORBID_BUILD=1: any build or compilation of an engine raises BuildForbiddenError."""
+    return _read_flag("BEFOREHAND_FORBID_BUILD")
+
+
+def read_log_level() -> str:
+    """BEFOREHAND_LOG=debug|info|warning|error: level of the logger `beforehand`; empty means unchanged."""
+    return os.environ.get("BEFOREHAND_LOG", "").strip().upper()
+
+
+def is_native_execution_allowed() -> bool:
+    """TF_TRT_ALLOW_ENGINE_NATIVE_SEGMENT_EXECUTION (TF-TRT's name), default true.
+
+    False: a call that no engine can serve raises instead of running natively.
+    """
+    value = os.environ.get("TF_TRT_ALLOW_ENGINE_NATIVE_SEGMENT_EXECUTION", "").strip().lower()
+    return value in _TRUE or not value
+
+
+def read_denied_ops() -> frozenset[str]:
+    """TF_TRT_OP_DENYLIST (TF-TRT's name): comma-separated TensorFlow op types that never enter an engine."""
+    value = os.environ.get("TF_TRT_OP_DENYLIST", "")
+    return frozenset(op.strip() for op in value.split(",") if op.strip())
+
+
+def read_max_engines() -> int:
+    """TF_TRT_MAX_ALLOWED_ENGINES (TF-TRT's name): keep the N largest segments; 0 or less: all. Default 20."""
+    value = os.environ.get("TF_TRT_MAX_ALLOWED_ENGINES", "").strip()
+    try:
+        return int(value) if value else 20
+    except ValueError:
+        return 20

@@ -1,0 +1,1 @@
+"""A signature to one flat graph with handles to its weights."""

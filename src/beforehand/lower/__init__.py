@@ -1,0 +1,1 @@
+"""A segment to ONNX, the one intermediate form for all backends."""

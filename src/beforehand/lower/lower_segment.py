@@ -1,0 +1,38 @@
+"""A segment to ONNX files: cut, translate, write."""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Mapping
+
+from beforehand.lower.cut_segment import ReadWeight, cut_segment
+from beforehand.lower.translate import translate
+from beforehand.lower.write_onnx import write_onnx
+from beforehand.records import FlatGraph, LoweredSegment, Segment, TensorSpec
+from beforehand.store import layout
+
+
+def lower_segment(
+    graph: FlatGraph, segment: Segment, tensors: Mapping[str, TensorSpec], read: ReadWeight, folder: pathlib.Path
+) -> LoweredSegment:
+    """Write `segment` as ONNX into `folder`, which must be empty.
+
+    Args:
+        graph: The flat graph.
+        segment: A segment of it.
+        tensors: The graph's tensors.
+        read: Gives the value of a weight, an array of the weight's dtype and shape.
+        folder: Where the two files go.
+
+    Raises:
+        LoweringError: BH302, with the nodes that cannot be written as ONNX.
+    """
+    cut = cut_segment(graph, segment, tensors, read)
+    digest = write_onnx(translate(cut), cut, read, folder)
+    return LoweredSegment(
+        segment,
+        str(folder / layout.ONNX_MODEL),
+        tuple(tensor.removesuffix(":0") for tensor in cut.inputs),
+        tuple(f"output_{index}" for index in range(len(cut.outputs))),
+        digest,
+    )

@@ -1,0 +1,114 @@
+"""Every option of a conversion, once: type, default, meaning, which backends honour it, and whether it is in the key."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from beforehand.errors import OptionValueError, UnknownOptionError
+
+ALL = "all"
+PRECISION_MODES = ("FP32", "FP16", "INT8")
+PROFILE_STRATEGIES = ("Range", "Optimal", "Range+Optimal", "ImplicitBatchModeCompatible")
+
+
+def option(default: Any, meaning: str, *, in_key: bool, backends: str = ALL) -> Any:
+    """A field of `Options`. `in_key` has no default: forgetting it would silently share engines between options."""
+    return dataclasses.field(default=default, metadata={"meaning": meaning, "in_key": in_key, "backends": backends})
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """The options of one conversion, checked once, never changed.
+
+    Raises:
+        OptionValueError: BH102, a value that the option cannot have.
+    """
+
+    precision_mode: str = option("FP32", "Precision of the engines: FP32, FP16 or INT8.", in_key=True)
+    minimum_segment_size: int = option(
+        3, "Segments with fewer nodes stay native; -1 leaves everything native.", in_key=False
+    )
+    backend: str = option("openvino", "Which backend builds and runs the engines.", in_key=True)
+    target: str = option("", "What the engines are built for; empty means this machine.", in_key=True)
+    max_workspace_size_bytes: int | None = option(
+        None, "Upper bound of a builder's scratch memory, in bytes.", in_key=True, backends="tensorrt"
+    )
+    maximum_cached_engines: int | None = option(
+        None, "Upper bound of engines loaded at once, for each segment; never of engines saved.", in_key=False
+    )
+    use_calibration: bool = option(
+        True, "INT8: calibrate with data, rather than read ranges from the graph.", in_key=True
+    )
+    allow_build_at_runtime: bool = option(False, "Build an engine when a call has an unseen shape.", in_key=False)
+    use_dynamic_shape: bool = option(False, "Engines with ranges of shapes (profiles), as in TF-TRT.", in_key=False)
+    dynamic_shape_profile_strategy: str = option(
+        "Range", "How profiles follow from the shapes seen: " + ", ".join(PROFILE_STRATEGIES) + ".", in_key=False
+    )
+    ops_denylist: tuple[str, ...] = option((), "TensorFlow op types that never enter an engine.", in_key=False)
+    nodes_denylist: tuple[str, ...] = option((), "Names of nodes that never enter an engine.", in_key=False)
+    max_engines: int = option(20, "Keep the N largest segments; 0 keeps all.", in_key=False)
+    timeout_s: float = option(0.0, "Deadline of one engine's build in seconds; 0 means none.", in_key=False)
+
+    def __post_init__(self) -> None:
+        if self.precision_mode not in PRECISION_MODES:
+            raise OptionValueError(
+                f"precision_mode is {self.precision_mode!r}", advice="one of " + ", ".join(PRECISION_MODES)
+            )
+        if self.minimum_segment_size == 0 or self.minimum_segment_size < -1:
+            raise OptionValueError(
+                f"minimum_segment_size is {self.minimum_segment_size}",
+                advice="1 or more, or -1 to leave the whole graph native",
+            )
+        if self.maximum_cached_engines is not None and self.maximum_cached_engines < 1:
+            raise OptionValueError(
+                f"maximum_cached_engines is {self.maximum_cached_engines}", advice="1 or more, or None for no bound"
+            )
+        if self.dynamic_shape_profile_strategy not in PROFILE_STRATEGIES:
+            raise OptionValueError(
+                f"dynamic_shape_profile_strategy is {self.dynamic_shape_profile_strategy!r}",
+                advice="one of " + ", ".join(PROFILE_STRATEGIES),
+            )
+
+    def to_key(self) -> tuple[tuple[str, Any], ...]:
+        """The options that can change an engine, for its hash."""
+        return tuple(
+            (field.name, getattr(self, field.name)) for field in dataclasses.fields(self) if field.metadata["in_key"]
+        )
+
+    def list_ignored(self, backend: str) -> tuple[str, ...]:
+        """Names of the options that differ from their default although `backend` ignores them."""
+        return tuple(
+            field.name
+            for field in dataclasses.fields(self)
+            if field.metadata["backends"] not in (ALL, backend) and getattr(self, field.name) != field.default
+        )
+
+
+def make_options(values: Mapping[str, Any]) -> Options:
+    """`Options` from keyword arguments.
+
+    Raises:
+        UnknownOptionError: BH101, a name that is no option; the nearest one is named.
+        OptionValueError: BH102, a value that the option cannot have.
+    """
+    check_names(values, [field.name for field in dataclasses.fields(Options)])
+    values = {name: tuple(v) if name.endswith("_denylist") else v for name, v in values.items()}
+    return Options(**values)
+
+
+def check_names(given: Iterable[str], known: Iterable[str], *, what: str = "option") -> None:
+    """Refuse names that are not known, with the nearest known one.
+
+    Raises:
+        UnknownOptionError: BH101.
+    """
+    known = list(known)
+    for name in given:
+        if name in known:
+            continue
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+        advice = f"did you mean `{near[0]}`?" if near else "one of " + ", ".join(known)
+        raise UnknownOptionError(f"there is no {what} `{name}`", advice=advice)

@@ -1,0 +1,221 @@
+"""What passes between the stages: frozen dataclasses of plain data."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+Shape = tuple[int, ...]
+PartialShape = tuple["int | None", ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class TensorSpec:
+    """Name, dtype and shape of one input or output.
+
+    `dtype` is NumPy's name ("float32", "bfloat16", "string"); `shape` has None for unknown dimensions and is None
+    itself when the rank is unknown.
+    """
+
+    name: str
+    dtype: str
+    shape: PartialShape | None
+
+    def describe(self) -> str:
+        """For messages: `x float32 (?, 224, 224, 3)`."""
+        return f"{self.name} {self.dtype} {describe_shape(self.shape)}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Signature:
+    """One signature of a SavedModel; inputs in the order that positional samples have."""
+
+    key: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    method_name: str = "tensorflow/serving/predict"
+
+    def describe_inputs(self) -> str:
+        """For messages: every input, in order."""
+        return ", ".join(spec.describe() for spec in self.inputs) or "no inputs"
+
+
+@dataclasses.dataclass(frozen=True)
+class Weight:
+    """A variable of the model: the node that stands for it in the flat graph, and where its value is kept."""
+
+    node: str
+    checkpoint_key: str
+    dtype: str
+    shape: Shape
+
+
+@dataclasses.dataclass(frozen=True)
+class FlatGraph:
+    """One signature as a flat graph: function calls inlined, weights as placeholders, control flow functional.
+
+    `graph_def` is a `tf.compat.v1.GraphDef` that nobody changes; `input_tensors` and `output_tensors` are names such
+    as `x:0`, in the order of the signature. `weights` are read only; `variables` are assigned by the graph itself and
+    appear as VarHandleOp nodes.
+    """
+
+    signature: Signature
+    graph_def: Any
+    input_tensors: tuple[str, ...]
+    output_tensors: tuple[str, ...]
+    weights: tuple[Weight, ...]
+    variables: tuple[Weight, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class LeftOut:
+    """A node that stays in TensorFlow, with one reason of a closed list (see segment/reasons.py) and a detail."""
+
+    name: str
+    op: str
+    reason: str
+    detail: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Segment:
+    """A convex part of a flat graph that one engine (for each shape set) can run.
+
+    `nodes` in topological order, without the constants and weights that they read (`constants`). `inputs` and
+    `outputs` carry the names shown to users (an input of the signature has its name there); `input_tensors` and
+    `output_tensors` are those of the flat graph.
+    """
+
+    name: str
+    index: int
+    signature: str
+    nodes: tuple[str, ...]
+    constants: tuple[str, ...]
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    input_tensors: tuple[str, ...]
+    output_tensors: tuple[str, ...]
+    level: int
+    flops_share: float = 0.0
+
+    @property
+    def size(self) -> int:
+        """Number of nodes, constants included (TF-TRT counts them too)."""
+        return len(self.nodes) + len(self.constants)
+
+
+@dataclasses.dataclass(frozen=True)
+class Partition:
+    """A flat graph divided into segments and native nodes.
+
+    `levels` lists the native nodes level by level: a node of level n reads only segments and nodes of levels <= n.
+    """
+
+    graph: FlatGraph
+    segments: tuple[Segment, ...]
+    native_levels: tuple[tuple[int, tuple[str, ...]], ...]
+    left_out: tuple[LeftOut, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class LoweredSegment:
+    """A segment as an ONNX file (weights in a second file beside it) and what ties its names to TensorFlow's.
+
+    `digest` covers graph and weights. Input and output names of the ONNX model are those of `input_names` and
+    `output_names`, in the order of the segment's inputs and outputs.
+    """
+
+    segment: Segment
+    onnx_file: str
+    input_names: tuple[str, ...]
+    output_names: tuple[str, ...]
+    digest: str
+
+
+@dataclasses.dataclass(frozen=True)
+class ShapeSet:
+    """The concrete shapes of all inputs of one segment, in the segment's order."""
+
+    names: tuple[str, ...]
+    shapes: tuple[Shape, ...]
+
+    def describe(self) -> str:
+        """For messages: `x=1x224x224x3`."""
+        pairs = zip(self.names, self.shapes, strict=True)
+        return ", ".join(f"{name}={'x'.join(map(str, shape)) or 'scalar'}" for name, shape in pairs)
+
+    def to_dict(self) -> dict[str, list[int]]:
+        """Plain data: name to list of dimensions."""
+        return {name: list(shape) for name, shape in zip(self.names, self.shapes, strict=True)}
+
+
+@dataclasses.dataclass(frozen=True)
+class EngineSpec:
+    """One engine to build: everything that can change the result, and `key`, the hash of it all."""
+
+    segment: str
+    segment_index: int
+    onnx_file: str
+    input_names: tuple[str, ...]
+    output_names: tuple[str, ...]
+    shapes: ShapeSet
+    backend: str
+    backend_version: str
+    precision: str
+    target: str
+    options: tuple[tuple[str, Any], ...]
+    key: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Engine:
+    """A built engine: a file with its hash, and what it is for. `file` is a name without folders."""
+
+    segment: str
+    segment_index: int
+    shapes: ShapeSet
+    backend: str
+    backend_version: str
+    precision: str
+    target: str
+    input_names: tuple[str, ...]
+    output_names: tuple[str, ...]
+    key: str
+    file: str
+    bytes: int
+    sha256: str
+    build_seconds: float
+
+
+@dataclasses.dataclass(frozen=True)
+class SegmentRecord:
+    """What the manifest keeps of a segment: enough to choose and run engines without TensorFlow."""
+
+    name: str
+    signature: str
+    nodes: int
+    flops_share: float
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    node_ops: tuple[tuple[str, int], ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Manifest:
+    """All that is known of a converted SavedModel; the one asset that its graph knows."""
+
+    model_id: str
+    created: str
+    versions: tuple[tuple[str, str], ...]
+    signatures: tuple[Signature, ...]
+    segments: tuple[SegmentRecord, ...]
+    engines: tuple[Engine, ...]
+    native_nodes: tuple[tuple[str, LeftOut], ...]
+    not_kept: tuple[str, ...] = ()
+
+
+def describe_shape(shape: PartialShape | None) -> str:
+    """For messages: `(?, 224, 224, 3)`, `()` for a scalar, `(unknown rank)`."""
+    if shape is None:
+        return "(unknown rank)"
+    return "(" + ", ".join("?" if dim is None else str(dim) for dim in shape) + ")"

@@ -1,0 +1,1 @@
+"""Load engines, choose one for the shapes, run it, count: under TensorFlow's graph and without TensorFlow."""

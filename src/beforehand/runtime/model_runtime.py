@@ -1,0 +1,154 @@
+"""One converted model at run time: which engine serves these shapes, run it, count."""
+
+from __future__ import annotations
+
+import logging
+import pathlib
+import threading
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from beforehand import environment
+from beforehand.errors import BeforehandError, EngineRunError, record_error
+from beforehand.records import Engine, Manifest, SegmentRecord, Shape, Signature
+from beforehand.runtime.loaded_engine import LoadedEngine
+from beforehand.store import layout
+
+_log = logging.getLogger("beforehand")
+Shapes = tuple[Shape, ...]
+
+
+class ModelRuntime:
+    """Engines of one model, by segment and shapes. All methods may be called by several threads at once."""
+
+    def __init__(
+        self, signatures: Sequence[Signature], segments: Sequence[SegmentRecord], folder: pathlib.Path
+    ) -> None:
+        self.signatures = tuple(signatures)
+        self.segments = tuple(segments)
+        self.folder = folder
+        self.error: BeforehandError | None = None
+        self.recorded: dict[int, dict[Shapes, None]] | None = None
+        self._engines: list[dict[Shapes, LoadedEngine]] = [{} for _ in segments]
+        self._lock = threading.Lock()
+        self._calls: Counter[tuple[int, bool]] = Counter()
+        self._unseen: Counter[tuple[int, Shapes]] = Counter()
+
+    @classmethod
+    def open(cls, file: pathlib.Path, read: Callable[[pathlib.Path], Manifest]) -> ModelRuntime:
+        """The model of a manifest. One that cannot be read gives a model that answers natively, and a warning."""
+        try:
+            manifest = read(file)
+        except BeforehandError as error:
+            record_error(error)
+            _log.warning("%s Calls run natively, in TensorFlow.", error)
+            model = cls((), (), file.parent)
+            model.error = error
+            return model
+        model = cls(manifest.signatures, manifest.segments, file.parent)
+        for engine in manifest.engines:
+            model.add_engine(engine)
+        return model
+
+    def add_engine(self, engine: Engine) -> None:
+        """Serve the engine's shapes with it from now on."""
+        with self._lock:
+            self._engines[engine.segment_index][engine.shapes.shapes] = LoadedEngine(engine, self.folder)
+
+    def run(
+        self, signature: int, segment: int, inputs: Sequence[np.ndarray[Any, Any]]
+    ) -> list[np.ndarray[Any, Any]] | None:
+        """The segment's outputs, or None when TensorFlow must compute them.
+
+        Raises:
+            EngineRunError: BH601, no engine can serve the call and native execution was vetoed.
+        """
+        if self.error is not None:
+            self._decline(str(self.error))
+            return None
+        shapes = tuple(array.shape for array in inputs)
+        if self.recorded is not None:
+            self.recorded.setdefault(segment, {})[shapes] = None
+            return None
+        engine = self._engines[segment].get(shapes)
+        if engine is None:
+            self._decline_unseen(segment, shapes)
+            return None
+        try:
+            outputs = engine.run(inputs)
+        except BeforehandError as error:
+            self._decline(str(error))
+            return None
+        with self._lock:
+            self._calls[signature, True] += 1
+        return outputs
+
+    def _decline_unseen(self, segment: int, shapes: Shapes) -> None:
+        with self._lock:
+            self._unseen[segment, shapes] += 1
+            first = self._unseen[segment, shapes] == 1
+        name = self.segments[segment].name
+        text = ", ".join("x".join(map(str, shape)) or "scalar" for shape in shapes)
+        message = f"{name} has no engine for the shapes {text}"
+        if first:
+            built = len(self._engines[segment])
+            _log.warning(
+                "%s (it has engines for %d shape sets): such calls run natively, in TensorFlow.", message, built
+            )
+        self._decline(message)
+
+    @staticmethod
+    def _decline(message: str) -> None:
+        """Refuse to leave the call to TensorFlow, if that is vetoed."""
+        if not environment.is_native_execution_allowed():
+            raise EngineRunError(
+                message,
+                why="TF_TRT_ALLOW_ENGINE_NATIVE_SEGMENT_EXECUTION forbids to run it natively",
+                advice="build for these shapes, or allow native execution",
+            )
+
+    def make_empty_outputs(self, segment: int) -> list[np.ndarray[Any, Any]]:
+        """Placeholders of the right dtypes and ranks, for a call that is answered natively."""
+        outputs = self.segments[segment].outputs
+        return [np.zeros([0] * max(1, len(spec.shape or ())), spec.dtype) for spec in outputs]
+
+    def count_native(self, signature: int) -> None:
+        """Count a call that TensorFlow answers."""
+        with self._lock:
+            self._calls[signature, False] += 1
+
+    def list_files(self) -> tuple[pathlib.Path, ...]:
+        """The engine files that exist."""
+        engines = [engine.record for table in self._engines for engine in table.values()]
+        files = [layout.find_engine_file(self.folder, record.file) for record in engines]
+        return tuple(file for file in files if file.is_file())
+
+    def close(self) -> None:
+        """Give back what the engines hold; a later call opens them again."""
+        for table in self._engines:
+            for engine in table.values():
+                engine.close()
+
+    def list_stats(self) -> dict[str, Any]:
+        """The counters, as plain data (the form that `beforehand.stats` promises)."""
+        with self._lock:
+            calls, unseen = Counter(self._calls), Counter(self._unseen)
+        engines = [engine for table in self._engines for engine in table.values()]
+        return {
+            "signatures": {
+                signature.key: {"engine_calls": calls[i, True], "native_calls": calls[i, False]}
+                for i, signature in enumerate(self.signatures)
+            },
+            "engines": [engine.list_stats() for engine in engines],
+            "builds": 0,
+            "unseen_shapes": [
+                {"segment": self.segments[i].name, "shapes": self._name_shapes(i, shapes), "count": count}
+                for (i, shapes), count in unseen.items()
+            ],
+        }
+
+    def _name_shapes(self, segment: int, shapes: Shapes) -> dict[str, list[int]]:
+        return {spec.name: list(shape) for spec, shape in zip(self.segments[segment].inputs, shapes, strict=True)}

@@ -1,0 +1,1 @@
+"""Reads SavedModels and the samples that users give for them, and writes converted SavedModels."""

@@ -1,0 +1,157 @@
+"""A partition to a function of TensorFlow: native nodes as they were, each segment as an engine call."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from beforehand.records import Partition, Segment, Signature, TensorSpec, Weight
+from beforehand.runtime.tensorflow_private import EngineSwitch, add_functions, call_engine
+from beforehand.saved_model.pack_weights import PackedWeights
+
+
+def make_function(
+    partition: Partition,
+    signature: Signature,
+    place: int,
+    first_segment: int,
+    switch: EngineSwitch,
+    weights: PackedWeights,
+) -> Any:
+    """A concrete function of a signature.
+
+    Args:
+        partition: What the signature's graph was divided into.
+        signature: The signature, or another one that has the same graph.
+        place: Index of the signature in the manifest.
+        first_segment: Index of the partition's first segment in the manifest.
+        switch: The model's switch.
+        weights: The model's weights.
+    """
+    add_functions(partition.graph.graph_def)
+    maker = _FunctionMaker(partition, place, first_segment, switch, weights)
+
+    def signature_function(**inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        results = maker.make([inputs[spec.name] for spec in signature.inputs])
+        return {spec.name: _shape(value, spec) for spec, value in zip(signature.outputs, results, strict=True)}
+
+    signature_function.__name__ = f"signature_{signature.key}"
+    specs = {spec.name: tf.TensorSpec(spec.shape, spec.dtype, name=spec.name) for spec in signature.inputs}
+    return tf.function(signature_function, autograph=False).get_concrete_function(**specs)
+
+
+class _FunctionMaker:
+    """Puts a partition's nodes into the graph being traced, level by level."""
+
+    def __init__(
+        self, partition: Partition, place: int, first_segment: int, switch: EngineSwitch, weights: PackedWeights
+    ) -> None:
+        self._partition = partition
+        self._graph = partition.graph
+        self._nodes = {node.name: node for node in self._graph.graph_def.node}
+        self._weights = {weight.node: weight for weight in self._graph.weights}
+        self._variables = {weight.node: weight for weight in self._graph.variables}
+        self._place = place
+        self._first_segment = first_segment
+        self._switch = switch
+        self._packed = weights
+
+    def make(self, inputs: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+        """The signature's outputs."""
+        values: dict[str, Any] = dict(zip(self._graph.input_tensors, inputs, strict=True))
+        native = dict(self._partition.native_levels)
+        levels = sorted({*native, *(segment.level for segment in self._partition.segments)})
+        for level in levels:
+            if level in native:
+                values.update(self._import(native[level], values))
+            for segment in self._partition.segments:
+                if segment.level == level:
+                    values.update(self._call(segment, values))
+        return [self._find(tensor, values) for tensor in self._graph.output_tensors]
+
+    def _find(self, tensor: str, values: Mapping[str, Any]) -> tf.Tensor:
+        if tensor in values:
+            return values[tensor]
+        name = tensor.partition(":")[0]
+        if name in self._weights:
+            return self._packed.take([self._weights[name]])[0]
+        return self._import([name], values)[tensor]
+
+    def _call(self, segment: Segment, values: Mapping[str, Any]) -> dict[str, tf.Tensor]:
+        inputs = [values[tensor] for tensor in segment.input_tensors]
+
+        def run_native(*arrays: tf.Tensor) -> list[tf.Tensor]:
+            inner = self._import(segment.nodes, dict(zip(segment.input_tensors, arrays, strict=True)), effects=False)
+            return [inner[tensor] for tensor in segment.output_tensors]
+
+        place = (self._place, self._first_segment + segment.index)
+        results = call_engine(self._switch, place, segment.name, inputs, segment.outputs, run_native)
+        return dict(zip(segment.output_tensors, results, strict=True))
+
+    def _import(self, names: Iterable[str], values: Mapping[str, Any], *, effects: bool = True) -> dict[str, tf.Tensor]:
+        """Import nodes into the current graph; returns all their tensors by name.
+
+        Args:
+            names: The nodes; constants that they read come along.
+            values: Tensors from outside, and under "^name" the operations to wait for.
+            effects: Keep control edges.
+        """
+        chunk = tf.compat.v1.GraphDef()
+        chunk.versions.CopyFrom(self._graph.graph_def.versions)
+        chunk.library.CopyFrom(self._graph.graph_def.library)
+        names = list(names)
+        chosen = set(names)
+        constants: dict[str, None] = {}
+        weights: dict[str, Weight] = {}
+        for name in names:
+            for tensor in self._nodes[name].input:
+                other = tensor.lstrip("^").partition(":")[0]
+                if other in self._weights:
+                    weights[other] = self._weights[other]
+                elif other not in chosen and self._nodes[other].op in ("Const", "VarHandleOp"):
+                    constants[other] = None
+        inside = chosen | {name for name in constants if self._nodes[name].op == "Const"}
+        for name in self._nodes:  # in topological order
+            if name in inside and name not in self._variables:
+                chunk.node.append(self._strip_control(self._nodes[name], inside, values, effects))
+        known = dict(values)
+        known.update(zip((f"{name}:0" for name in weights), self._packed.take(list(weights.values())), strict=True))
+        for name in {*chosen, *constants} & set(self._variables):
+            # By way of an op: what is mapped to must be a tensor of the graph being traced.
+            known[f"{name}:0"] = tf.identity(self._packed.assigned[self._variables[name].checkpoint_key].handle)
+        used = {_full(tensor) for node in chunk.node for tensor in node.input}
+        input_map = {tensor: value for tensor, value in known.items() if tensor in used}
+        operations = tf.graph_util.import_graph_def(
+            chunk, input_map=input_map, return_elements=[node.name for node in chunk.node], name=""
+        )
+        found: dict[str, Any] = {}
+        for node, operation in zip(chunk.node, operations, strict=True):
+            found[f"^{node.name}"] = operation
+            found.update((f"{node.name}:{index}", tensor) for index, tensor in enumerate(operation.outputs))
+        found.update((f"{name}:0", known[f"{name}:0"]) for name in chosen & set(self._variables))
+        return found
+
+    def _strip_control(self, node: Any, inside: set[str], values: Mapping[str, Any], effects: bool) -> Any:
+        control = [tensor for tensor in node.input if tensor.startswith("^")]
+        kept = [t for t in control if effects and (t[1:] in inside or t in values)]
+        if kept == control:
+            return node
+        copy = tf.compat.v1.NodeDef()
+        copy.CopyFrom(node)
+        data = [tensor for tensor in node.input if not tensor.startswith("^")]
+        del copy.input[:]
+        copy.input.extend([*data, *kept])
+        return copy
+
+
+def _full(tensor: str) -> str:
+    return tensor if tensor.startswith("^") or ":" in tensor else f"{tensor}:0"
+
+
+def _shape(value: tf.Tensor, spec: TensorSpec) -> tf.Tensor:
+    value = tf.identity(value)
+    if spec.shape is not None:
+        value.set_shape(spec.shape)
+    return value

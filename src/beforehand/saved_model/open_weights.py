@@ -1,0 +1,36 @@
+"""Values of weights, read from the checkpoint when asked, one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from beforehand.errors import GraphError
+from beforehand.records import Weight
+from beforehand.saved_model.read_saved_model import Source
+
+ReadWeight = Callable[[Weight], np.ndarray[Any, Any]]
+
+
+def open_weights(source: Source) -> ReadWeight:
+    """A function from a weight to its value.
+
+    That function raises GraphError (BH205) where the checkpoint has no such weight.
+    """
+    made: list[Any] = []  # a model without variables has no checkpoint: open it when the first weight is asked for
+
+    def read(weight: Weight) -> np.ndarray[Any, Any]:
+        if not made:
+            made.append(tf.train.load_checkpoint(source.checkpoint))
+        if not weight.checkpoint_key or not made[0].has_tensor(weight.checkpoint_key):
+            raise GraphError(
+                f"the checkpoint of {source.folder} has no value for the variable {weight.node}",
+                why=f"its key there would be {weight.checkpoint_key!r}",
+                advice="save the model again; its graph and its checkpoint do not belong together",
+            )
+        return np.asarray(made[0].get_tensor(weight.checkpoint_key)).reshape(weight.shape)
+
+    return read

@@ -1,0 +1,79 @@
+"""The converted model as a SavedModel: TensorFlow writes the ordinary part, engines lie beside the manifest."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+import tempfile
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import tensorflow as tf
+
+from beforehand.errors import OutputExistsError
+from beforehand.records import Manifest
+from beforehand.runtime.tensorflow_private import ROOT_ATTRIBUTE, EngineSwitch
+from beforehand.saved_model.pack_weights import PackedWeights
+from beforehand.store import atomic, layout
+from beforehand.store.manifest import write_manifest
+
+
+@dataclasses.dataclass(frozen=True)
+class ConvertedModel:
+    """What TensorFlow writes of a converted model.
+
+    Attributes:
+        functions: Concrete function of each signature.
+        callables: Functions of the root, by name.
+        switch: The model's switch.
+        weights: The model's weights.
+    """
+
+    functions: Mapping[str, Any]
+    callables: Mapping[str, Any]
+    switch: EngineSwitch
+    weights: PackedWeights
+
+
+def write_saved_model(
+    target: pathlib.Path,
+    model: ConvertedModel,
+    manifest: Manifest,
+    engine_files: Iterable[pathlib.Path],
+    options: Any = None,
+) -> None:
+    """Write everything into a folder beside `target`, then put it in its place.
+
+    Args:
+        target: The folder to make or replace.
+        model: What TensorFlow writes.
+        manifest: What the folder will hold.
+        engine_files: The files that the manifest names.
+        options: `tf.saved_model.SaveOptions`.
+    """
+    root = tf.__internal__.tracking.AutoTrackable()
+    setattr(root, ROOT_ATTRIBUTE, model.switch)
+    root.beforehand_weights = model.weights
+    for name, function in model.callables.items():
+        setattr(root, name, function)
+    with tempfile.TemporaryDirectory() as scratch, atomic.replace_folder(target) as folder:
+        manifest_file = pathlib.Path(scratch) / layout.MANIFEST
+        write_manifest(manifest, manifest_file)
+        model.switch.manifest = tf.saved_model.Asset(str(manifest_file))
+        tf.saved_model.save(root, str(folder), signatures=dict(model.functions), options=options)
+        for file in engine_files:
+            atomic.copy_file(file, folder / layout.ASSETS / file.name)
+
+
+def check_target(target: pathlib.Path, source: pathlib.Path | None) -> None:
+    """Refuse to replace the source, or a folder that is no SavedModel.
+
+    Raises:
+        OutputExistsError: BH501.
+    """
+    if source is not None and target.exists() and source.exists() and target.resolve() == source.resolve():
+        raise OutputExistsError(f"{target} is the source model itself", advice="another folder; the source is kept")
+    if target.is_dir() and any(target.iterdir()) and not (target / layout.SAVED_MODEL).is_file():
+        raise OutputExistsError(f"{target} holds files and is no SavedModel", advice="an empty or new folder")
+    if target.exists() and not target.is_dir():
+        raise OutputExistsError(f"{target} is a file", advice="a folder")

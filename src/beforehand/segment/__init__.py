@@ -1,0 +1,1 @@
+"""Which nodes may enter an engine, and why not; convex segments; cut one out."""

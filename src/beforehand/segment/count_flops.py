@@ -1,0 +1,106 @@
+"""Floating-point operations of a node, from static shapes; unknown dimensions count as 1.
+
+Convention: one multiply-add is two operations; a node that is no convolution or matrix product counts one operation for
+each element of its outputs, and one that only moves data counts none.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from beforehand.records import PartialShape, TensorSpec
+
+# Ops that only move data, or make it.
+_MOVES = frozenset(
+    (
+        *(
+            "Cast",
+            "ConcatV2",
+            "Const",
+            "ExpandDims",
+            "Fill",
+            "GatherV2",
+            "Identity",
+            "IdentityN",
+            "NoOp",
+            "Pack",
+            "Pad",
+        ),
+        *("PadV2", "Placeholder", "Reshape", "Shape", "Slice", "Split", "SplitV", "Squeeze", "StopGradient"),
+        *("StridedSlice", "Tile", "Transpose", "Unpack"),
+    )
+)
+_Dims = tuple[int, ...]
+
+
+def count_flops(node: Any, tensors: Mapping[str, TensorSpec]) -> int:
+    """Floating-point operations of one call of `node`."""
+    outputs = _count_elements(tensors, f"{node.name}:0")
+    if node.op in _MOVES or not outputs:
+        return 0
+    count = _COUNTS.get(node.op)
+    if count is None:
+        return outputs
+    return 2 * count(node, [_find_shape(tensors, name) for name in node.input if not name.startswith("^")], outputs)
+
+
+def _count_convolution(node: Any, inputs: list[_Dims], outputs: int) -> int:
+    """A kernel is (spatial..., in, out); in a depthwise one each output channel reads one input channel."""
+    del node
+    return outputs * math.prod(inputs[1][:-1])
+
+
+def _count_depthwise(node: Any, inputs: list[_Dims], outputs: int) -> int:
+    del node
+    return outputs * math.prod(inputs[1][:-2])
+
+
+def _count_transposed_convolution(node: Any, inputs: list[_Dims], outputs: int) -> int:
+    """Each element of the input (the third operand) meets the whole kernel of its channel."""
+    del node, outputs
+    return math.prod(inputs[1][:-1]) * math.prod(inputs[2])
+
+
+def _count_product(node: Any, inputs: list[_Dims], outputs: int) -> int:
+    # `in` first: to read a missing attribute of a protobuf map is to insert it.
+    transposed = any(name in node.attr and node.attr[name].b for name in ("transpose_a", "adj_x"))
+    return outputs * inputs[0][-2 if transposed else -1]
+
+
+def _count_einsum(node: Any, inputs: list[_Dims], outputs: int) -> int:
+    del outputs
+    sizes: dict[str, int] = {}
+    operands = node.attr["equation"].s.decode().partition("->")[0].split(",")
+    for letters, shape in zip(operands, inputs, strict=True):
+        named = letters.replace("...", "")
+        sizes.update(zip(named, shape[len(shape) - len(named) :], strict=True))
+    return math.prod(sizes.values())
+
+
+_COUNTS: dict[str, Callable[[Any, list[_Dims], int], int]] = {
+    "Conv2D": _count_convolution,
+    "Conv3D": _count_convolution,
+    "DepthwiseConv2dNative": _count_depthwise,
+    "Conv2DBackpropInput": _count_transposed_convolution,
+    "Conv3DBackpropInputV2": _count_transposed_convolution,
+    "MatMul": _count_product,
+    "BatchMatMul": _count_product,
+    "BatchMatMulV2": _count_product,
+    "BatchMatMulV3": _count_product,
+    "Einsum": _count_einsum,
+}
+
+
+def _find_shape(tensors: Mapping[str, TensorSpec], name: str) -> tuple[int, ...]:
+    spec = tensors.get(name if ":" in name else f"{name}:0")
+    return _fill(spec.shape if spec else None)
+
+
+def _fill(shape: PartialShape | None) -> tuple[int, ...]:
+    return tuple(1 if dim is None else dim for dim in shape or ())
+
+
+def _count_elements(tensors: Mapping[str, TensorSpec], name: str) -> int:
+    return math.prod(_find_shape(tensors, name)) if name in tensors else 0

@@ -1,0 +1,220 @@
+"""A flat graph to convex segments.
+
+Method: every node gets a level, which rises by one wherever an edge passes between nodes that can enter an engine and
+nodes that cannot. A path between two nodes of one level never leaves that level, so each connected part of a level is
+convex: no search for cycles is needed, and the result depends on nothing but the graph.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+
+from beforehand.records import FlatGraph, LeftOut, Partition, Segment, TensorSpec
+from beforehand.segment import reasons
+from beforehand.segment.count_flops import count_flops
+from beforehand.store.layout import name_segment
+
+# TF-TRT's rule: these are not counted in a segment's size, constants are.
+_UNCOUNTED = frozenset({"Identity", "Snapshot", "StopGradient"})
+
+
+def segment_graph(
+    graph: FlatGraph,
+    tensors: Mapping[str, TensorSpec],
+    left_out: Mapping[str, LeftOut],
+    *,
+    number: int,
+    minimum_size: int,
+    max_segments: int,
+) -> Partition:
+    """Divide a flat graph.
+
+    Args:
+        graph: The graph.
+        tensors: Its tensors (see `describe_tensors`).
+        left_out: Nodes that cannot enter an engine (see `find_left_out`).
+        number: Number of the graph, for the segments' names.
+        minimum_size: Smaller segments stay native; -1: all do.
+        max_segments: Keep that many, the largest; 0: all.
+    """
+    view = _View(graph, set(left_out))
+    parts = view.find_parts()
+    kept, dropped = _choose_parts(view, parts, minimum_size, max_segments)
+    flops = {node.name: count_flops(node, tensors) for node in graph.graph_def.node}
+    total = sum(flops[name] for name in view.order) or 1
+    segments = tuple(
+        _describe_segment(view, part, tensors, name_segment(number, index), index, sum(flops[n] for n in part) / total)
+        for index, part in enumerate(kept)
+    )
+    inside = {name for segment in segments for name in segment.nodes}
+    native = [name for name in view.order if name not in inside]
+    levels = sorted({view.levels[name] for name in native})
+    return Partition(
+        graph,
+        segments,
+        tuple((level, tuple(name for name in native if view.levels[name] == level)) for level in levels),
+        tuple(
+            left_out.get(name) or LeftOut(name, view.nodes[name].op, dropped[name])
+            for name in native
+            if view.nodes[name].op != "NoOp"
+        ),
+    )
+
+
+class _View:
+    """A flat graph with what the algorithm needs at hand."""
+
+    def __init__(self, graph: FlatGraph, native: set[str]) -> None:
+        self.graph = graph
+        self.native = native
+        self.nodes = {node.name: node for node in graph.graph_def.node}
+        inputs = {tensor.partition(":")[0] for tensor in graph.input_tensors}
+        self.constants = {
+            name for name, node in self.nodes.items() if node.op in ("Const", "Placeholder") and name not in inputs
+        }
+        self.order = [n.name for n in graph.graph_def.node if n.name not in self.constants and n.name not in inputs]
+        self._known = set(self.order)
+        self.consumers: dict[str, list[str]] = {name: [] for name in self.order}
+        for name in self.order:
+            for before in self._list_before(name):
+                self.consumers[before].append(name)
+        self.levels = self._find_levels()
+
+    def _list_before(self, name: str) -> list[str]:
+        names = (tensor.lstrip("^").partition(":")[0] for tensor in self.nodes[name].input)
+        return [before for before in names if before in self._known]
+
+    def _find_levels(self) -> dict[str, int]:
+        """Native nodes have even levels, the others odd ones."""
+        levels: dict[str, int] = {}
+        fixed: set[str] = set()  # nodes that depend on an input of the graph or on a native node
+        for name in self.order:
+            native = name in self.native
+            level = 0 if native else 1
+            before = [b for b in self._list_before(name) if b in levels]  # NextIteration of TF1 loops comes later
+            for other in before:
+                level = max(level, levels[other] + (native != (other in self.native)))
+            levels[name] = level
+            data = [tensor for tensor in self.nodes[name].input if not tensor.startswith("^")]
+            if native or any(t.partition(":")[0] in fixed or not self._is_inner(t) for t in data):
+                fixed.add(name)
+        # What is computed from constants alone goes where it is used, or it would be a segment without an input.
+        for name in reversed(self.order):
+            users = self.consumers[name]
+            if name not in fixed and users and not any(user in self.native for user in users):
+                levels[name] = min(levels[user] for user in users)
+        return levels
+
+    def _is_inner(self, tensor: str) -> bool:
+        name = tensor.partition(":")[0]
+        return name in self._known or name in self.constants
+
+    def find_parts(self) -> list[list[str]]:
+        """Connected parts of each odd level, in order of level, then of first node."""
+        parent = {name: name for name in self.order}
+
+        def find(name: str) -> str:
+            while parent[name] != name:
+                parent[name] = parent[parent[name]]
+                name = parent[name]
+            return name
+
+        for name in self.order:
+            for before in self._list_before(name):
+                if self._is_one_part(name, before):
+                    parent[find(name)] = find(before)
+        parts: dict[str, list[str]] = {}
+        for name in self.order:
+            if name not in self.native:
+                parts.setdefault(find(name), []).append(name)
+        return sorted(parts.values(), key=lambda part: self.levels[part[0]])
+
+    def _is_one_part(self, name: str, before: str) -> bool:
+        both = name not in self.native and before not in self.native
+        return both and self.levels[name] == self.levels[before]
+
+    def list_constants(self, part: Iterable[str]) -> list[str]:
+        """The constants that a part reads, each once."""
+        tensors = (tensor for name in part for tensor in self.nodes[name].input)
+        return list(dict.fromkeys(n for n in (t.partition(":")[0] for t in tensors) if n in self.constants))
+
+    def list_inputs(self, part: Iterable[str]) -> list[str]:
+        """The tensors that a part reads from outside, each once."""
+        inside = set(part)
+        tensors = (tensor for name in part for tensor in self.nodes[name].input if not tensor.startswith("^"))
+        full = (tensor if ":" in tensor else f"{tensor}:0" for tensor in tensors)
+        outside = (t for t in full if t.partition(":")[0] not in inside and t.partition(":")[0] not in self.constants)
+        return list(dict.fromkeys(outside))
+
+    def list_outputs(self, part: Iterable[str]) -> list[str]:
+        """The tensors of a part that others read, each once."""
+        inside = set(part)
+        found: dict[str, None] = {}
+        for name in self.order:
+            if name not in inside:
+                for tensor in self.nodes[name].input:
+                    if tensor.partition(":")[0] in inside:
+                        found[tensor if ":" in tensor else f"{tensor}:0"] = None
+        for tensor in self.graph.output_tensors:
+            if tensor.partition(":")[0] in inside:
+                found[tensor] = None
+        return list(found)
+
+    def measure(self, part: Iterable[str]) -> int:
+        """Size by TF-TRT's rule."""
+        part = list(part)
+        return sum(self.nodes[name].op not in _UNCOUNTED for name in part) + len(self.list_constants(part))
+
+
+def _choose_parts(
+    view: _View, parts: list[list[str]], minimum_size: int, max_segments: int
+) -> tuple[list[list[str]], dict[str, str]]:
+    """The parts that become segments; of the other nodes, the reason."""
+    dropped: dict[str, str] = {}
+    good = []
+    for part in parts:
+        size = view.measure(part)
+        if minimum_size < 0 or size < minimum_size or not size:
+            dropped.update(dict.fromkeys(part, reasons.TOO_SMALL))
+        elif not view.list_inputs(part):
+            dropped.update(dict.fromkeys(part, reasons.NO_INPUT))
+        elif not view.list_outputs(part):
+            dropped.update(dict.fromkeys(part, reasons.TOO_SMALL))
+        else:
+            good.append((size, part))
+    if max_segments > 0:
+        largest = sorted(good, key=lambda item: -item[0])[:max_segments]
+        for item in good:
+            if item not in largest:
+                dropped.update(dict.fromkeys(item[1], reasons.TOO_MANY))
+        good = [item for item in good if item in largest]
+    return [part for _, part in good], dropped
+
+
+def _describe_segment(
+    view: _View, part: list[str], tensors: Mapping[str, TensorSpec], name: str, index: int, flops_share: float
+) -> Segment:
+    inputs, outputs = view.list_inputs(part), view.list_outputs(part)
+    shown = dict(zip(view.graph.input_tensors, (spec.name for spec in view.graph.signature.inputs), strict=True))
+    specs = {spec.name: spec for spec in view.graph.signature.inputs}
+
+    def describe(tensor: str) -> TensorSpec:
+        spec = tensors[tensor]
+        if tensor in shown:
+            return dataclasses.replace(spec, name=shown[tensor], shape=specs[shown[tensor]].shape)
+        return dataclasses.replace(spec, name=tensor.removesuffix(":0"))
+
+    return Segment(
+        name,
+        index,
+        view.graph.signature.key,
+        tuple(part),
+        tuple(view.list_constants(part)),
+        tuple(describe(tensor) for tensor in inputs),
+        tuple(describe(tensor) for tensor in outputs),
+        tuple(inputs),
+        tuple(outputs),
+        view.levels[part[0]],
+        flops_share,
+    )

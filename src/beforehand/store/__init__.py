@@ -1,0 +1,1 @@
+"""Every name on disk, the manifest and its versions, atomic files, hashes."""

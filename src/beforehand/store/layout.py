@@ -1,0 +1,53 @@
+"""Every file name that beforehand writes.
+
+FOLDER/
+  saved_model.pb, fingerprint.pb, variables/      an ordinary SavedModel
+  assets/beforehand.json                          the manifest: the one asset that the graph knows
+  assets/TRTEngineOp_000_000.1a2b3c4d.openvino    engines, flat beside it, so that TensorFlow can copy them too
+"""
+
+from __future__ import annotations
+
+import pathlib
+import re
+
+from beforehand.errors import IntegrityError
+
+MANIFEST = "beforehand.json"
+ASSETS = "assets"
+SAVED_MODEL = "saved_model.pb"
+ONNX_MODEL = "segment.onnx"
+ONNX_WEIGHTS = "segment.weights"
+
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+
+
+def find_manifest(folder: pathlib.Path) -> pathlib.Path:
+    """Where the manifest of a converted SavedModel lies."""
+    return folder / ASSETS / MANIFEST
+
+
+def name_engine_file(segment: str, key: str, backend: str) -> str:
+    """File name of an engine: readable, and different for every key."""
+    return f"{segment}.{key[:16]}.{backend}"
+
+
+def find_engine_file(folder: pathlib.Path, name: str) -> pathlib.Path:
+    """Where the engine file `name` lies, beside the manifest in `folder`.
+
+    Raises:
+        IntegrityError: BH503, the name would lead out of the folder.
+    """
+    if not _PLAIN_NAME.fullmatch(name):
+        raise IntegrityError(f"the manifest names an engine file {name!r}", why="an engine's name is a plain file name")
+    return folder / name
+
+
+def name_native_segment(segment: str) -> str:
+    """TF-TRT's name of the function that holds a segment's nodes; people grep for it."""
+    return f"{segment}_native_segment"
+
+
+def name_segment(graph: int, segment: int) -> str:
+    """TF-TRT's name of an engine op."""
+    return f"TRTEngineOp_{graph:03d}_{segment:03d}"

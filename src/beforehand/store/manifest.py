@@ -1,0 +1,143 @@
+"""The manifest: what a converted SavedModel holds, as JSON with a format version.
+
+History of `format_version` (fields may be added within a version, never renamed):
+    1   2026-11-24   first
+"""
+
+from __future__ import annotations
+
+import json
+import pathlib
+from typing import Any
+
+from beforehand.errors import ManifestError
+from beforehand.records import Engine, LeftOut, Manifest, SegmentRecord, ShapeSet, Signature, TensorSpec
+from beforehand.store import atomic
+
+NEWEST_WRITABLE_FORMAT = 1
+OLDEST_READABLE_FORMAT = 1
+
+
+def write_manifest(manifest: Manifest, path: pathlib.Path) -> None:
+    """Write a manifest, atomically."""
+    text = json.dumps({"format_version": NEWEST_WRITABLE_FORMAT, **encode_manifest(manifest)}, indent=1)
+    atomic.write_bytes(path, text.encode())
+
+
+def read_manifest(path: pathlib.Path) -> Manifest:
+    """Read a manifest.
+
+    Raises:
+        ManifestError: BH502, no manifest, not JSON, of an unknown version, or with a field missing.
+    """
+    try:
+        data = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ManifestError(f"the manifest {path} cannot be read", why=str(error)) from error
+    version = data.get("format_version") if isinstance(data, dict) else None
+    if not isinstance(version, int) or not OLDEST_READABLE_FORMAT <= version <= NEWEST_WRITABLE_FORMAT:
+        raise ManifestError(
+            f"the manifest {path} has format_version {version!r}",
+            why=f"this beforehand reads {OLDEST_READABLE_FORMAT} to {NEWEST_WRITABLE_FORMAT}",
+            advice="the version of beforehand that wrote it, or convert the original SavedModel again",
+        )
+    try:
+        return decode_manifest(data)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ManifestError(f"the manifest {path} is incomplete", why=f"{type(error).__name__}: {error}") from error
+
+
+def encode_manifest(manifest: Manifest) -> dict[str, Any]:
+    """A manifest as plain data."""
+    return {
+        "model_id": manifest.model_id,
+        "created": manifest.created,
+        "versions": dict(manifest.versions),
+        "signatures": [_encode_signature(signature) for signature in manifest.signatures],
+        "segments": [_encode_segment(segment) for segment in manifest.segments],
+        "engines": [_encode_engine(engine) for engine in manifest.engines],
+        "native_nodes": [{"signature": key, **vars(node)} for key, node in manifest.native_nodes],
+        "not_kept": list(manifest.not_kept),
+    }
+
+
+def decode_manifest(data: dict[str, Any]) -> Manifest:
+    """A manifest from plain data; the inverse of `encode_manifest`."""
+    return Manifest(
+        model_id=data["model_id"],
+        created=data["created"],
+        versions=tuple(data["versions"].items()),
+        signatures=tuple(_decode_signature(item) for item in data["signatures"]),
+        segments=tuple(_decode_segment(item) for item in data["segments"]),
+        engines=tuple(_decode_engine(item) for item in data["engines"]),
+        native_nodes=tuple(
+            (item["signature"], LeftOut(item["name"], item["op"], item["reason"], item["detail"]))
+            for item in data["native_nodes"]
+        ),
+        not_kept=tuple(data["not_kept"]),
+    )
+
+
+def _encode_spec(spec: TensorSpec) -> dict[str, Any]:
+    return {"name": spec.name, "dtype": spec.dtype, "shape": None if spec.shape is None else list(spec.shape)}
+
+
+def _decode_spec(data: dict[str, Any]) -> TensorSpec:
+    return TensorSpec(data["name"], data["dtype"], None if data["shape"] is None else tuple(data["shape"]))
+
+
+def _encode_signature(signature: Signature) -> dict[str, Any]:
+    return {
+        "key": signature.key,
+        "inputs": [_encode_spec(spec) for spec in signature.inputs],
+        "outputs": [_encode_spec(spec) for spec in signature.outputs],
+        "method_name": signature.method_name,
+    }
+
+
+def _decode_signature(data: dict[str, Any]) -> Signature:
+    return Signature(
+        data["key"],
+        tuple(_decode_spec(item) for item in data["inputs"]),
+        tuple(_decode_spec(item) for item in data["outputs"]),
+        data["method_name"],
+    )
+
+
+def _encode_segment(segment: SegmentRecord) -> dict[str, Any]:
+    return {
+        "name": segment.name,
+        "signature": segment.signature,
+        "nodes": segment.nodes,
+        "flops_share": segment.flops_share,
+        "inputs": [_encode_spec(spec) for spec in segment.inputs],
+        "outputs": [_encode_spec(spec) for spec in segment.outputs],
+        "node_ops": dict(segment.node_ops),
+    }
+
+
+def _decode_segment(data: dict[str, Any]) -> SegmentRecord:
+    return SegmentRecord(
+        data["name"],
+        data["signature"],
+        data["nodes"],
+        data["flops_share"],
+        tuple(_decode_spec(item) for item in data["inputs"]),
+        tuple(_decode_spec(item) for item in data["outputs"]),
+        tuple(data["node_ops"].items()),
+    )
+
+
+def _encode_engine(engine: Engine) -> dict[str, Any]:
+    return {**vars(engine), "shapes": [[name, list(shape)] for name, shape in _pairs(engine.shapes)]}
+
+
+def _pairs(shapes: ShapeSet) -> list[tuple[str, tuple[int, ...]]]:
+    return list(zip(shapes.names, shapes.shapes, strict=True))
+
+
+def _decode_engine(data: dict[str, Any]) -> Engine:
+    shapes = ShapeSet(tuple(name for name, _ in data["shapes"]), tuple(tuple(shape) for _, shape in data["shapes"]))
+    lists = {name: tuple(data[name]) for name in ("input_names", "output_names")}
+    plain = {name: data[name] for name in Engine.__dataclass_fields__ if name not in ("shapes", *lists)}
+    return Engine(**{**plain, **lists, "shapes": shapes})
