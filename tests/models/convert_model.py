@@ -53,7 +53,7 @@ if __name__ == "__main__":
     converter = (convert_by_drop_in if job["api"] == "drop-in" else convert_by_own_api)(job)
     result = {
         "engines": [{**vars(engine), "shapes": engine.shapes.to_dict()} for engine in converter.engines],
-        "segments": [{"name": segment.name, "nodes": segment.nodes} for segment in converter._segments],
+        "segments": [{"name": segment.name, "nodes": segment.nodes} for segment in converter.segments],
         "summary": converter.summary().to_dict(),
     }
     print(json.dumps(result))

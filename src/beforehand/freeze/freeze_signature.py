@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -11,6 +10,7 @@ import tensorflow as tf
 
 from beforehand.errors import GraphError
 from beforehand.freeze.inline_functions import FindOpDef, inline_functions, name_node
+from beforehand.freeze.to_graph_def import sort_nodes, to_graph_def
 from beforehand.records import FlatGraph, Signature, Weight
 
 _VARIABLE_OPS = frozenset({"VarHandleOp", "VariableV2", "Variable"})
@@ -50,7 +50,7 @@ def freeze_signature(
     graph.prune([*outputs, *inputs])
     used = tuple(weight for weight in weights.read if weight.node in nodes)
     return FlatGraph(
-        signature, _to_graph_def(nodes, meta_graph.graph_def), inputs, outputs, used,
+        signature, to_graph_def(nodes, meta_graph.graph_def), inputs, outputs, used,
         tuple(weight for weight in weights.assigned if weight.node in nodes),
     )  # fmt: skip
 
@@ -214,26 +214,6 @@ class _Graph:
         return definition is None or definition.is_stateful
 
 
-def sort_nodes(nodes: Mapping[str, Any]) -> list[str]:
-    """Names in topological order, the same for equal graphs. Loops of TF1 control flow are cut at NextIteration."""
-    order: list[str] = []
-    state: dict[str, int] = {}
-    for root in sorted(nodes):
-        stack = [(root, False)]
-        while stack:
-            name, done = stack.pop()
-            if done:
-                order.append(name)
-            elif name not in state:
-                state[name] = 1
-                stack.append((name, True))
-                if nodes[name].op != "NextIteration":
-                    stack.extend(
-                        (name_node(t), False) for t in reversed(nodes[name].input) if name_node(t) not in state
-                    )
-    return order
-
-
 def _describe_weight(node: Any, keys: Mapping[str, str]) -> Weight:
     shape = node.attr["shape"].shape
     if shape.unknown_rank or any(dim.size < 0 for dim in shape.dim):
@@ -254,51 +234,3 @@ def _make_const(name: str, value: int) -> Any:
     node.attr["dtype"].type = tf.int32.as_datatype_enum
     node.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(value, tf.int32))
     return node
-
-
-def _to_graph_def(nodes: Mapping[str, Any], source: Any) -> Any:
-    """The nodes in topological order, with the functions that control flow among them needs."""
-    graph_def = tf.compat.v1.GraphDef()
-    graph_def.versions.CopyFrom(source.versions)
-    graph_def.node.extend(nodes[name] for name in sort_nodes(nodes))
-    library = {function.signature.name: function for function in source.library.function}
-    waiting, kept = _list_functions(graph_def.node), set()
-    while waiting:
-        name = waiting.pop()
-        if name in library and name not in kept:
-            kept.add(name)
-            waiting.extend(_list_functions(library[name].node_def))
-    _add_functions(graph_def, [library[name] for name in sorted(kept)])
-    return graph_def
-
-
-def _add_functions(graph_def: Any, functions: list[Any]) -> None:
-    """Add functions under names that nobody else has: a process has one table of them, and refuses to redefine."""
-    digest = hashlib.sha256()
-    for function in functions:
-        digest.update(function.SerializeToString(deterministic=True))
-    names = {function.signature.name: f"{function.signature.name}_{digest.hexdigest()[:12]}" for function in functions}
-    for function in functions:
-        copy = graph_def.library.function.add()
-        copy.CopyFrom(function)
-        copy.signature.name = names[function.signature.name]
-        _rename_functions(copy.node_def, names)
-    _rename_functions(graph_def.node, names)
-
-
-def _rename_functions(nodes: Iterable[Any], names: Mapping[str, str]) -> None:
-    for node in nodes:
-        node.op = names.get(node.op, node.op)
-        for value in node.attr.values():
-            for function in (*((value.func,) if value.HasField("func") else ()), *value.list.func):
-                function.name = names.get(function.name, function.name)
-
-
-def _list_functions(nodes: Iterable[Any]) -> list[str]:
-    names = []
-    for node in nodes:
-        names.append(node.op)
-        for value in node.attr.values():
-            names.append(value.func.name)
-            names.extend(function.name for function in value.list.func)
-    return names

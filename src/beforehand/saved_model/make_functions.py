@@ -14,9 +14,9 @@ from beforehand.saved_model.pack_weights import PackedWeights
 
 def make_function(
     partition: Partition,
+    first_segment: int,
     signature: Signature,
     place: int,
-    first_segment: int,
     switch: EngineSwitch,
     weights: PackedWeights,
 ) -> Any:
@@ -24,9 +24,9 @@ def make_function(
 
     Args:
         partition: What the signature's graph was divided into.
+        first_segment: Index of the partition's first segment in the manifest.
         signature: The signature, or another one that has the same graph.
         place: Index of the signature in the manifest.
-        first_segment: Index of the partition's first segment in the manifest.
         switch: The model's switch.
         weights: The model's weights.
     """

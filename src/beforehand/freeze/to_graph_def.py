@@ -1,0 +1,79 @@
+"""Nodes by name to a GraphDef, in an order that depends on nothing but the graph, with the functions that it needs."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import tensorflow as tf
+
+from beforehand.freeze.inline_functions import name_node
+
+
+def to_graph_def(nodes: Mapping[str, Any], source: Any) -> Any:
+    """The nodes in topological order, with the functions that control flow among them needs."""
+    graph_def = tf.compat.v1.GraphDef()
+    graph_def.versions.CopyFrom(source.versions)
+    graph_def.node.extend(nodes[name] for name in sort_nodes(nodes))
+    library = {function.signature.name: function for function in source.library.function}
+    waiting, kept = _list_functions(graph_def.node), set()
+    while waiting:
+        name = waiting.pop()
+        if name in library and name not in kept:
+            kept.add(name)
+            waiting.extend(_list_functions(library[name].node_def))
+    _add_functions(graph_def, [library[name] for name in sorted(kept)])
+    return graph_def
+
+
+def _add_functions(graph_def: Any, functions: list[Any]) -> None:
+    """Add functions under names that nobody else has: a process has one table of them, and refuses to redefine."""
+    digest = hashlib.sha256()
+    for function in functions:
+        digest.update(function.SerializeToString(deterministic=True))
+    names = {function.signature.name: f"{function.signature.name}_{digest.hexdigest()[:12]}" for function in functions}
+    for function in functions:
+        copy = graph_def.library.function.add()
+        copy.CopyFrom(function)
+        copy.signature.name = names[function.signature.name]
+        _rename_functions(copy.node_def, names)
+    _rename_functions(graph_def.node, names)
+
+
+def _rename_functions(nodes: Iterable[Any], names: Mapping[str, str]) -> None:
+    for node in nodes:
+        node.op = names.get(node.op, node.op)
+        for value in node.attr.values():
+            for function in (*((value.func,) if value.HasField("func") else ()), *value.list.func):
+                function.name = names.get(function.name, function.name)
+
+
+def _list_functions(nodes: Iterable[Any]) -> list[str]:
+    names = []
+    for node in nodes:
+        names.append(node.op)
+        for value in node.attr.values():
+            names.append(value.func.name)
+            names.extend(function.name for function in value.list.func)
+    return names
+
+
+def sort_nodes(nodes: Mapping[str, Any]) -> list[str]:
+    """Names in topological order, the same for equal graphs. Loops of TF1 control flow are cut at NextIteration."""
+    order: list[str] = []
+    state: dict[str, int] = {}
+    for root in sorted(nodes):
+        stack = [(root, False)]
+        while stack:
+            name, done = stack.pop()
+            if done:
+                order.append(name)
+            elif name not in state:
+                state[name] = 1
+                stack.append((name, True))
+                if nodes[name].op != "NextIteration":
+                    stack.extend(
+                        (name_node(t), False) for t in reversed(nodes[name].input) if name_node(t) not in state
+                    )
+    return order

@@ -1,0 +1,116 @@
+"""A converted model in the process that converts it: its functions, its weights, and its engines as they are built."""
+
+from __future__ import annotations
+
+import pathlib
+import tempfile
+import weakref
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from beforehand.pipeline import Conversion
+from beforehand.records import Engine, SegmentRecord, ShapeSet, Signature
+from beforehand.runtime import models, tensorflow_private
+from beforehand.runtime.model_runtime import ModelRuntime
+from beforehand.saved_model.make_callables import make_callable
+from beforehand.saved_model.make_functions import make_function
+from beforehand.saved_model.pack_weights import PackedWeights
+from beforehand.saved_model.write_saved_model import ConvertedModel
+
+
+class LiveModel:
+    """Makes a conversion callable at once; its calls run natively until engines are added.
+
+    Args:
+        conversion: What was converted.
+        segments: Its segments, as the manifest keeps them.
+        scratch: The folder of ONNX and engine files; it lives as long as any function that may ask for them.
+    """
+
+    def __init__(
+        self, conversion: Conversion, segments: Sequence[SegmentRecord], scratch: tempfile.TemporaryDirectory[str]
+    ) -> None:
+        tensorflow_private.register()
+        graphs = [partition.graph for partition in conversion.partitions]
+        self._conversion = conversion
+        self._segments = tuple(segments)
+        self._weights = PackedWeights(
+            [weight for graph in graphs for weight in graph.weights],
+            [weight for graph in graphs for weight in graph.variables],
+            conversion.read_weight,
+        )
+        self._switch = tensorflow_private.make_switch()
+        self._runtime = ModelRuntime(conversion.signatures, segments, pathlib.Path(scratch.name))
+        models.add_model(self._switch.key, self._runtime)
+        weakref.finalize(self._switch.resource_handle, _release, self._switch.key, scratch)
+        self.functions = {
+            signature.key: make_function(
+                *conversion.find_partition(signature.key), signature, place, self._switch, self._weights
+            )
+            for place, signature in enumerate(conversion.signatures)
+        }
+
+    def add_engines(self, engines: Iterable[Engine]) -> None:
+        """From now on, calls of these engines' shapes are theirs."""
+        for engine in engines:
+            self._runtime.add_engine(engine)
+            self._switch.turn_on()
+
+    def find_shapes(self, signature: Signature, samples: Iterable[Mapping[str, Any]]) -> list[tuple[int, ShapeSet]]:
+        """For each sample of new shapes, the shapes that come to each segment (by its index in the manifest).
+
+        The graph is run to measure them only where a segment reads anything but the signature's own inputs.
+        """
+        partition, first = self._conversion.find_partition(signature.key)
+        names = {spec.name for spec in signature.inputs}
+        own = [s for s in partition.segments if names.issuperset(spec.name for spec in s.inputs)]
+        own_indices = {first + segment.index for segment in own}
+        seen: set[tuple[Any, ...]] = set()
+        wanted: list[tuple[int, ShapeSet]] = []
+        for sample in samples:
+            shapes = tuple(sample[spec.name].shape for spec in signature.inputs)
+            if shapes in seen:
+                continue
+            seen.add(shapes)
+            for segment in own:
+                inputs = tuple(spec.name for spec in segment.inputs)
+                shape_set = ShapeSet(inputs, tuple(tuple(sample[name].shape) for name in inputs))
+                wanted.append((first + segment.index, shape_set))
+            if len(own) < len(partition.segments):
+                measured = self._measure_shapes(signature, sample)
+                wanted.extend(item for item in measured if item[0] not in own_indices)
+        return wanted
+
+    def _measure_shapes(self, signature: Signature, sample: Mapping[str, Any]) -> list[tuple[int, ShapeSet]]:
+        """Run the sample natively, and note the shapes that come to each segment. Variables are left as they were."""
+        before = {key: variable.numpy() for key, variable in self._weights.assigned.items()}
+        self._switch.turn_on()
+        self._runtime.recorded = {}
+        try:
+            arrays = {spec.name: tf.constant(sample[spec.name], spec.dtype) for spec in signature.inputs}
+            self.functions[signature.key](**arrays)
+            recorded = self._runtime.recorded
+        finally:
+            self._runtime.recorded = None
+            for key, value in before.items():
+                self._weights.assigned[key].assign(value)
+        return [
+            (index, ShapeSet(tuple(spec.name for spec in self._segments[index].inputs), shapes))
+            for index, sets in recorded.items()
+            for shapes in sets
+            if all(0 not in shape for shape in shapes)  # no engine is ever built for an empty tensor
+        ]
+
+    def to_converted_model(self) -> ConvertedModel:
+        """What TensorFlow writes of it."""
+        callables = {
+            item.name: make_callable(item, self.functions[item.signature]) for item in self._conversion.callables
+        }
+        return ConvertedModel(self.functions, callables, self._switch, self._weights)
+
+
+def _release(key: int, scratch: tempfile.TemporaryDirectory[str]) -> None:
+    models.release_model(key)
+    scratch.cleanup()
