@@ -106,8 +106,8 @@ class Converter:
         segments = pipeline.describe_segments(conversion)
         live = LiveModel(conversion, segments, self._scratch)
         self._converted = folder, conversion, segments, live
-        for text in conversion.not_kept:
-            _log.info("not kept in the converted model: %s", text)
+        if conversion.not_kept:
+            _log.info("not kept in the converted model: %s", ", ".join(conversion.not_kept))
         return dict(live.functions)
 
     def build(self, input_fn: Any = None, *, signature: str | None = None, shapes: Any = None) -> tuple[Engine, ...]:

@@ -88,9 +88,7 @@ def main(job):
     original, loaded = tf.saved_model.load(job["source"]), tf.saved_model.load(job["converted"])
     result = {"signatures": {}, "keys": sorted(loaded.signatures), "source_keys": sorted(original.signatures)}
     for key, wanted in job["signatures"].items():
-        result["signatures"][key] = check_signature(
-            loaded.signatures[key], original.signatures[key], wanted, job, rng
-        )
+        result["signatures"][key] = check_signature(loaded.signatures[key], original.signatures[key], wanted, job, rng)
     result["built"] = {"spy": list(seen), "stats": beforehand.stats(loaded), "warnings": list(warnings)}
     del seen[:]
     for key, wanted in job["signatures"].items():

@@ -10,7 +10,6 @@ pytest.register_assert_rewrite("life_cycle")
 
 import life_cycle  # noqa: E402 (after its asserts are rewritten)
 
-
 # These take a second each once Keras is imported, so one process makes them all.
 SMALL = ("digits", "mlp", "any_size", "two_signatures", "mixed", "only_unsupported")
 

@@ -59,8 +59,7 @@ def spread_logits(model, head, inputs, rng):
 
 
 def check_not_constant(outputs):
-    for values in outputs:
-        values = np.asarray(values)
+    for values in map(np.asarray, outputs):
         spread = np.abs(values - values[:1]).max()
         assert np.isfinite(values).all(), "the model's outputs are not finite"
         assert spread > 1e-3, f"the model's outputs are constant: they differ by {spread}"

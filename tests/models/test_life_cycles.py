@@ -65,7 +65,9 @@ def test_two_inputs_and_two_outputs_go_by_name_in_any_order(made_model: Make, tm
     life_cycle.check_unseen_is_native(checked)
 
 
-def test_the_example_of_the_questions_answer_gives_exactly_two_engines(made_model: Make, tmp_path: pathlib.Path) -> None:
+def test_the_example_of_the_questions_answer_gives_exactly_two_engines(
+    made_model: Make, tmp_path: pathlib.Path
+) -> None:
     """`yield [inp1]` of (1, 112, 112, 3) and (1, 224, 224, 3), for one model of any image size."""
     made = made_model("any_size")
     built = {KEY: [{"inp1": [1, size, size, 3]} for size in (112, 224)]}

@@ -24,12 +24,12 @@ from beforehand.cli.check_packages import check_packages
 from beforehand.cli.format_conversion import format_conversion
 from beforehand.cli.parse_shapes import parse_shapes, parse_text
 from beforehand.cli.progress import format_bytes, log, show_progress, time_step
+from beforehand.converter import Converter
 from beforehand.errors import SampleError, SourceNotFoundError
-from beforehand.options import Options, make_options
+from beforehand.options import Options
 from beforehand.store import layout
 
 if TYPE_CHECKING:
-    from beforehand.converter import Converter
     from beforehand.records import Signature
 
 
@@ -82,15 +82,13 @@ def _start_conversion(arguments: argparse.Namespace) -> Converter:
         "target": arguments.target,
         "minimum_segment_size": arguments.minimum_segment_size,
     }
-    make_options(options)
+    tags = [tag.strip() for tag in arguments.tags.split(",")]
+    converter = Converter(arguments.source, tags=tags, signatures=arguments.signature, **options)
     log.info("reading %s: %s", arguments.source, _measure_source(arguments.source))
     check_packages("converting", ("tensorflow", "onnx", "tf2onnx"))
-    from beforehand.converter import Converter  # noqa: PLC0415
     from beforehand.saved_model.write_saved_model import check_target  # noqa: PLC0415 (imports TensorFlow)
 
     check_target(arguments.output, arguments.source)
-    tags = [tag.strip() for tag in arguments.tags.split(",")]
-    converter = Converter(arguments.source, tags=tags, signatures=arguments.signature, **options)
     with time_step(f"converting {arguments.source}"):
         converter.convert()
     return converter

@@ -67,15 +67,18 @@ def run_self_test() -> dict[str, Any]:
         "BEFOREHAND_DISABLE": "",
         "BEFOREHAND_FORBID_BUILD": "",
         "BEFOREHAND_LOG": "error",
+        "TF_TRT_OP_DENYLIST": "",
+        "TF_TRT_MAX_ALLOWED_ENGINES": "",
     }
     command = [sys.executable, "-m", "beforehand.cli.self_test"]
     try:
         done = subprocess.run(
             command, env=environ, capture_output=True, text=True, errors="replace", timeout=_TIMEOUT_S, check=False
         )
-        found: dict[str, Any] = json.loads(done.stdout.strip().rpartition("\n")[2])
     except subprocess.TimeoutExpired:
         return _fail_self_test(f"it did not end within {_TIMEOUT_S:.0f} s")
+    try:
+        found: dict[str, Any] = json.loads(done.stdout.strip().rpartition("\n")[2])
     except ValueError:
         last = done.stderr.strip().rpartition("\n")[2]
         ended = f"by {signal.Signals(-done.returncode).name}" if done.returncode < 0 else f"with {done.returncode}"

@@ -21,7 +21,7 @@ def format_inspection(found: dict[str, Any], folder: pathlib.Path) -> list[str]:
         *_format_segments(found),
         *_format_engines(found),
         *_format_native_nodes(found),
-        *(f"not kept: {text}" for text in found["not_kept"]),
+        *(["not kept: " + "; ".join(found["not_kept"])] if found["not_kept"] else []),
         _format_disk(found),
         _format_verdict(found),
     ]

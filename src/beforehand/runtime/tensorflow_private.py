@@ -9,6 +9,7 @@ An engine call is made of stock operations, so that any TensorFlow loads it (see
 
 from __future__ import annotations
 
+import contextlib
 import pathlib
 import weakref
 from collections.abc import Callable, Iterator, Sequence
@@ -35,6 +36,7 @@ ROOT_ATTRIBUTE = "beforehand_engines"
 JIT_NODE = "BH411_engines_cannot_run_under_jit_compile_True__call_the_signature_outside_of_it"
 NO_GRADIENT = "BH412 no gradient flows through a converted signature. Try: train the original SavedModel, then convert"
 
+_OFF = -1  # no key is negative
 _RESTORED_FUNCTIONS = ("_create_resource", "_initialize", "_destroy_resource")
 
 
@@ -76,6 +78,16 @@ class EngineSwitch(resource.CapturableResource, tf.__internal__.tracking.AutoTra
         """From now on, calls of this load ask for engines."""
         self.switch.assign(self.key)
 
+    @contextlib.contextmanager
+    def as_saved(self) -> Iterator[None]:
+        """For the time of a save, the switch has the value that a new file should hold."""
+        before = self.switch.numpy()
+        self.switch.assign(_OFF)
+        try:
+            yield
+        finally:
+            self.switch.assign(before)
+
     @classmethod
     def _deserialize_from_proto(cls, **_: Any) -> EngineSwitch:
         switch = cls()
@@ -101,7 +113,7 @@ class EngineSwitch(resource.CapturableResource, tf.__internal__.tracking.AutoTra
 def make_switch() -> EngineSwitch:
     """A switch for a new model, off."""
     switch = EngineSwitch()
-    switch.switch = tf.Variable(-1, dtype=tf.int64, trainable=False, name="beforehand_switch")
+    switch.switch = tf.Variable(_OFF, dtype=tf.int64, trainable=False, name="beforehand_switch")
     return switch
 
 
