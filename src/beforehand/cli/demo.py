@@ -31,7 +31,9 @@ _CALLS, _QUICK_CALLS = 60, 30
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `beforehand demo`."""
-    parser.add_argument("--workdir", metavar="DIR", type=pathlib.Path, help="where models and demo.json go (default: a new folder)")
+    parser.add_argument(
+        "--workdir", metavar="DIR", type=pathlib.Path, help="where models and demo.json go (default: a new folder)"
+    )
     parser.add_argument("--quick", action="store_true", help="smaller images, fewer epochs and calls")
 
 
@@ -41,10 +43,14 @@ def run(arguments: argparse.Namespace) -> int:
     workdir.mkdir(parents=True, exist_ok=True)
     with show_progress():
         check_packages("the demo", ("tensorflow", "onnx", "tf2onnx", "sklearn"))
-        rows = [row for model in _make_models(workdir, quick=arguments.quick) for row in _try_model(model, arguments.quick)]
+        rows = [
+            row for model in _make_models(workdir, quick=arguments.quick) for row in _try_model(model, arguments.quick)
+        ]
     ok = all(row["answers_agree"] and row["served_by_engines"] for row in rows)
     file = workdir / "demo.json"
-    file.write_text(json.dumps({"format_version": FORMAT_VERSION, "ok": ok, "quick": arguments.quick, "rows": rows}, indent=1))
+    file.write_text(
+        json.dumps({"format_version": FORMAT_VERSION, "ok": ok, "quick": arguments.quick, "rows": rows}, indent=1)
+    )
     print("\n".join(["", *format_rows(rows), "", f"figures: {file}"]))
     print("demo ok" if ok else "demo FAILED: see the columns `answers` and `by engines`")
     return 0 if ok else 1

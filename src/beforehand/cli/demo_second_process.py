@@ -83,9 +83,7 @@ def _make_call(model: Any, name: str) -> Callable[[Any], Any]:
     return call
 
 
-def _time_pairs(
-    native: Callable[[Any], Any], converted: Callable[[Any], Any], x: Any, calls: int
-) -> dict[str, float]:
+def _time_pairs(native: Callable[[Any], Any], converted: Callable[[Any], Any], x: Any, calls: int) -> dict[str, float]:
     """Medians in ms; the two take turns, so that whatever else the machine does falls on both."""
     times: dict[str, list[float]] = {"native_ms": [], "converted_ms": []}
     for number in range(_WARM_UP + calls):
