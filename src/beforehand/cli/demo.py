@@ -84,6 +84,7 @@ def _try_model(model: dict[str, Any], quick: bool) -> list[dict[str, Any]]:
         task = {**model, "batch": batch, "seed": 100 + batch, "calls": _QUICK_CALLS if quick else _CALLS}
         log.info("%s, batch %d: a second process loads it, checks its answers and times it", model["name"], batch)
         row = {"model": model["name"], "batch": batch, **run_second_process("compare", task)}
+        row["ratio"] = row["native_ms"] / row["converted_ms"]
         for kind in ("native", "converted"):
             row[f"cold_{kind}_s"] = run_second_process("start", {**task, "folder": model[kind]})["seconds"]
         rows.append(row)
@@ -109,19 +110,25 @@ def run_second_process(job: str, task: dict[str, Any]) -> dict[str, Any]:
 
 
 def format_rows(rows: list[dict[str, Any]]) -> list[str]:
-    """The table; `speed` is native time by converted time, cold start is from load to the first answer."""
+    """The table; the ratio is native time by converted time, cold start is from load to the first answer."""
     head = (
-        "model", "batch", "native ms", "converted ms", "speed", "cold native s", "cold converted s", "answers", "by engines",
+        "model", "batch", "native ms", "converted ms", "ratio", "cold native s", "cold converted s", "answers", "by engines",
     )  # fmt: skip
     table = [head]
     for row in rows:
         table.append(
             (
                 row["model"], str(row["batch"]), f"{row['native_ms']:.2f}", f"{row['converted_ms']:.2f}",
-                f"{row['native_ms'] / row['converted_ms']:.2f}x", f"{row['cold_native_s']:.2f}",
+                f"{row['ratio']:.2f}x", f"{row['cold_native_s']:.2f}",
                 f"{row['cold_converted_s']:.2f}", "agree" if row["answers_agree"] else "DIFFER",
                 f"{row['engine_calls']} of {row['engine_calls'] + row['native_calls']}",
             )
         )  # fmt: skip
     worst = max(row["max_difference"] for row in rows)
-    return [*format_table(table), f"largest difference of an answer: {worst:.1e} (medians of {rows[0]['calls']} calls)"]
+    slower = [row["converted_ms"] - row["native_ms"] for row in rows if row["ratio"] < 1]
+    cost = (
+        f"ratio below 1: slower by up to {max(slower, default=0):.2f} ms a call; "
+        "so small a model does not repay the way from TensorFlow to an engine"
+    )
+    lines = [*format_table(table), *([cost] if slower else [])]
+    return [*lines, f"largest difference of an answer: {worst:.1e} (medians of {rows[0]['calls']} calls)"]

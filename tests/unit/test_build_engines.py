@@ -1,0 +1,131 @@
+"""Engine keys, and builds in processes of their own: what changes a key, and what a failed build says."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+from typing import Any
+
+import pytest
+
+from beforehand.backends.protocol import Probe
+from beforehand.build_engines.build_engine import build_engine
+from beforehand.build_engines.child import decode_spec, encode_spec
+from beforehand.build_engines.plan_engines import plan_engines
+from beforehand.errors import BuildError, BuildForbiddenError
+from beforehand.options import Options
+from beforehand.records import EngineSpec, LoweredSegment, Segment, ShapeSet, TensorSpec
+
+SPEC = TensorSpec("x", "float32", (None, 4))
+SEGMENT = Segment("TRTEngineOp_000_000", 0, "serving_default", ("n",), (), (SPEC,), (SPEC,), ("x:0",), ("n:0",), 1)
+LOWERED = LoweredSegment(SEGMENT, "segment.onnx", ("input_0",), ("output_0",), "digest")
+SHAPES = ShapeSet(("x",), ((1, 4),))
+
+
+class Backend:
+    """Stands where only name, version and target of a backend are asked for."""
+
+    name = "openvino"
+    version = "1"
+
+    def probe(self) -> Probe:
+        return Probe(self.name, True, self.version, "")
+
+    def describe_target(self, target: str) -> str:
+        return target or "cpu"
+
+
+def plan(lowered: Any = LOWERED, shapes: Any = SHAPES, backend: Any = None, **options: Any) -> EngineSpec:
+    [spec] = plan_engines({0: lowered}, [(0, shapes)], backend or Backend(), Options(**options))
+    return spec
+
+
+def test_equal_parts_have_an_equal_key() -> None:
+    assert plan().key == plan().key
+    [spec] = plan_engines({0: LOWERED}, [(0, SHAPES), (0, SHAPES)], Backend(), Options())
+    assert spec.key == plan().key
+
+
+def test_what_cannot_change_an_engine_is_not_in_its_key() -> None:
+    same = {"minimum_segment_size": 7, "max_engines": 3, "maximum_cached_engines": 2, "timeout_s": 5.0}
+    assert plan(**same).key == plan().key
+    moved = dataclasses.replace(LOWERED, onnx_file="elsewhere/segment.onnx")
+    assert plan(lowered=moved).key == plan().key
+
+
+def test_each_part_alone_changes_the_key() -> None:
+    newer, other = Backend(), Backend()
+    newer.version, other.name = "2", "another"
+    keys = {
+        plan().key,
+        plan(lowered=dataclasses.replace(LOWERED, digest="other")).key,
+        plan(lowered=dataclasses.replace(LOWERED, input_names=("input_1",))).key,
+        plan(shapes=ShapeSet(("x",), ((2, 4),))).key,
+        plan(backend=newer).key,
+        plan(backend=other).key,
+        plan(precision_mode="FP16").key,
+        plan(target="elsewhere").key,
+        plan(max_workspace_size_bytes=1).key,
+        plan(use_calibration=False).key,
+    }
+    assert len(keys) == 10
+
+
+def test_a_specification_comes_back_from_its_json() -> None:
+    import json
+
+    spec = plan()
+    assert decode_spec(json.loads(json.dumps(encode_spec(spec)))) == spec
+
+
+def write_model(folder: pathlib.Path) -> EngineSpec:
+    onnx = pytest.importorskip("onnx")
+    value = [
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [None, 4]) for name in ("input_0", "output_0")
+    ]
+    node = onnx.helper.make_node("Relu", ["input_0"], ["output_0"])
+    graph = onnx.helper.make_graph([node], "g", value[:1], value[1:])
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=8)
+    onnx.save(model, folder / "segment.onnx")
+    return dataclasses.replace(plan(), onnx_file=str(folder / "segment.onnx"))
+
+
+def test_a_build_gives_a_file_with_its_hash(tmp_path: pathlib.Path) -> None:
+    from beforehand.store.hashing import hash_file
+
+    engine = build_engine(write_model(tmp_path), tmp_path)
+    file = tmp_path / engine.file
+    assert (file.stat().st_size, hash_file(file)) == (engine.bytes, engine.sha256)
+    assert engine.shapes == SHAPES
+
+
+def test_a_failed_build_says_which_engine_and_where_its_log_is(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "segment.onnx").write_text("this is no model")
+    spec = dataclasses.replace(plan(), onnx_file=str(tmp_path / "segment.onnx"))
+    with pytest.raises(BuildError, match=r"BH401 the engine of TRTEngineOp_000_000 for x=1x4 was not built") as caught:
+        build_engine(spec, tmp_path)
+    assert (caught.value.cause, caught.value.segment, caught.value.shapes) == ("failed", "TRTEngineOp_000_000", "x=1x4")
+    assert "Traceback" in pathlib.Path(caught.value.log).read_text()
+
+
+def test_a_build_is_stopped_at_its_deadline(tmp_path: pathlib.Path) -> None:
+    with pytest.raises(BuildError, match="longer than 0.01 s") as caught:
+        build_engine(write_model(tmp_path), tmp_path, timeout_s=0.01)
+    assert caught.value.cause == "timeout"
+
+
+def test_a_killed_build_names_the_signal(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A child whose interpreter kills itself as it starts: what the kernel does when memory runs out.
+    (tmp_path / "sitecustomize.py").write_text("import os; os.kill(os.getpid(), 9)")
+    spec = write_model(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(BuildError, match="SIGKILL") as caught:
+        build_engine(spec, tmp_path)
+    assert caught.value.cause == "killed"
+
+
+def test_forbidden_means_that_no_process_is_started(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BEFOREHAND_FORBID_BUILD", "1")
+    with pytest.raises(BuildForbiddenError, match="BH402"):
+        build_engine(plan(), tmp_path)
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,208 @@
+"""`beforehand inspect`: the fixed JSON form, exit codes, and that TensorFlow is not imported."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pathlib
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from beforehand.cli.main import main
+from beforehand.records import Engine, LeftOut, Manifest, SegmentRecord, ShapeSet, Signature, TensorSpec
+from beforehand.store import layout
+from beforehand.store.manifest import write_manifest
+
+BYTES = b"an engine" * 100
+X = TensorSpec("x", "float32", (None, 3))
+Y = TensorSpec("y", "int64", None)
+
+
+def make_engine(batch: int) -> Engine:
+    return Engine(
+        segment="TRTEngineOp_000_000",
+        segment_index=0,
+        shapes=ShapeSet(("x",), ((batch, 3),)),
+        backend="openvino",
+        backend_version="2026.4.1",
+        precision="FP32",
+        target="cpu-x86_64",
+        input_names=("x",),
+        output_names=("y",),
+        key=f"{batch:064x}",
+        file=f"TRTEngineOp_000_000.{batch:016x}.openvino",
+        bytes=len(BYTES),
+        sha256=hashlib.sha256(BYTES).hexdigest(),
+        build_seconds=0.5,
+    )
+
+
+def make_manifest() -> Manifest:
+    return Manifest(
+        model_id="0" * 32,
+        created="2026-11-24T00:00:00+00:00",
+        versions=(("tensorflow", "2.21.0"),),
+        signatures=(Signature("serving_default", (X,), (Y,)),),
+        segments=tuple(
+            SegmentRecord(
+                f"TRTEngineOp_000_00{i}", "serving_default", 7 - i, 0.75 - i / 2, (X,), (Y,), (("MatMul", 1),)
+            )
+            for i in range(2)
+        ),
+        engines=(make_engine(1), make_engine(8)),
+        native_nodes=(
+            ("serving_default", LeftOut("decode", "DecodeJpeg", "resource or string", "decode:0 is string")),
+            ("serving_default", LeftOut("add", "AddV2", "segment too small")),
+        ),
+        not_kept=("attribute `variables`",),
+    )
+
+
+@pytest.fixture
+def folder(tmp_path: pathlib.Path) -> pathlib.Path:
+    """A converted SavedModel, so far as inspect looks at it."""
+    converted = tmp_path / "converted"
+    for name in (layout.ASSETS, "variables"):
+        (converted / name).mkdir(parents=True)
+    (converted / layout.SAVED_MODEL).write_bytes(b"graph")
+    (converted / "variables" / "variables.index").write_bytes(b"weights")
+    manifest = make_manifest()
+    write_manifest(manifest, layout.find_manifest(converted))
+    for engine in manifest.engines:
+        (converted / layout.ASSETS / engine.file).write_bytes(BYTES)
+    return converted
+
+
+def inspect(folder: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> tuple[int, dict[str, Any]]:
+    code = main(["inspect", str(folder), "--json"])
+    return code, json.loads(capsys.readouterr().out)
+
+
+def find_first_engine(folder: pathlib.Path) -> pathlib.Path:
+    return folder / layout.ASSETS / make_engine(1).file
+
+
+def test_the_json_has_the_form_that_other_tools_read(folder: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, found = inspect(folder, capsys)
+    assert code == 0
+    assert found["format_version"] == 1
+    assert found["signatures"] == {
+        "serving_default": {
+            "inputs": {"x": {"dtype": "float32", "shape": [None, 3]}},
+            "outputs": {"y": {"dtype": "int64", "shape": None}},
+        }
+    }
+    assert found["segments"][0] == {
+        "name": "TRTEngineOp_000_000", "signature": "serving_default", "nodes": 7, "flops_share": 0.75, "engines": 2,
+    }  # fmt: skip
+    file = f"assets/{make_engine(1).file}"
+    fixed = {
+        "segment": "TRTEngineOp_000_000", "shapes": {"x": [1, 3]}, "backend": "openvino", "precision": "FP32",
+        "target": "cpu-x86_64", "file": file, "bytes": len(BYTES), "sha256": hashlib.sha256(BYTES).hexdigest(),
+    }  # fmt: skip
+    assert found["engines"][0] == {**fixed, "backend_version": "2026.4.1", "build_seconds": 0.5, "state": "ok"}
+    assert (folder / found["engines"][0]["file"]).is_file()
+    assert found["native_nodes"][0] == {
+        "name": "decode", "op": "DecodeJpeg", "reason": "resource or string", "detail": "decode:0 is string",
+        "signature": "serving_default",
+    }  # fmt: skip
+    manifest_bytes = layout.find_manifest(folder).stat().st_size
+    assert found["disk"] == {"saved_model": 5, "variables": 7, "engines": 2 * len(BYTES), "manifest": manifest_bytes}
+
+
+def test_a_missing_engine_file_gives_exit_code_1(folder: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    find_first_engine(folder).unlink()
+    code, found = inspect(folder, capsys)
+    assert code == 1
+    assert [engine["state"] for engine in found["engines"]] == ["missing", "ok"]
+
+
+def test_an_altered_engine_file_gives_exit_code_1(folder: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    find_first_engine(folder).write_bytes(BYTES[:-1] + b"!")
+    code, found = inspect(folder, capsys)
+    assert code == 1
+    assert [engine["state"] for engine in found["engines"]] == ["altered", "ok"]
+
+
+@pytest.mark.parametrize("length", [0, 10])
+def test_a_truncated_engine_file_is_altered_and_both_lengths_are_told(
+    length: int, folder: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    find_first_engine(folder).write_bytes(BYTES[:length])
+    code, found = inspect(folder, capsys)
+    assert code == 1
+    engine = found["engines"][0]
+    assert (engine["state"], engine["bytes"], engine["actual_bytes"]) == ("altered", len(BYTES), length)
+
+
+def test_an_engine_file_outside_the_folder_is_not_read(
+    folder: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder.parent / "outside").write_bytes(BYTES)
+    file = layout.find_manifest(folder)
+    file.write_text(file.read_text().replace(make_engine(1).file, "../../outside"))
+    code, found = inspect(folder, capsys)
+    assert code == 1
+    assert found["engines"][0]["state"] == "altered"
+    assert "BH503" in found["engines"][0]["detail"]
+
+
+@pytest.mark.parametrize("name", ["saved_model.pb", "variables/variables.index"])
+def test_a_missing_file_of_tensorflow_gives_exit_code_1(
+    name: str, folder: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / name).unlink()
+    code, found = inspect(folder, capsys)
+    assert code == 1
+    assert {"file": name, "state": "missing"} in found["files"]
+
+
+def test_the_text_shows_everything_also_a_segment_without_engine(
+    folder: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    find_first_engine(folder).write_bytes(BYTES[:10])
+    assert main(["inspect", str(folder)]) == 1
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert "TRTEngineOp_000_000 serving_default 7 75.0% 2" in lines
+    assert "TRTEngineOp_000_001 serving_default 6 25.0% none: runs natively, in TensorFlow" in lines
+    assert any("x=1x3 openvino FP32 cpu-x86_64 900 (actual 10)" in line and "ALTERED" in line for line in lines)
+    assert "native nodes: 2" in lines
+    assert "resource or string: 1 (DecodeJpeg 1x)" in lines
+    assert "not kept: attribute `variables`" in lines
+    assert f"ALTERED: assets/{make_engine(1).file}" in lines
+
+
+def test_no_folder_no_savedmodel_and_an_unconverted_one_are_told_apart(
+    folder: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["inspect", str(tmp_path / "nowhere")]) == 2
+    assert "BH201 there is no folder" in capsys.readouterr().err
+    assert main(["inspect", str(tmp_path)]) == 2
+    assert "BH201 there is no SavedModel in" in capsys.readouterr().err
+    layout.find_manifest(folder).unlink()
+    assert main(["inspect", str(folder)]) == 2
+    told = capsys.readouterr().err
+    assert "BH502" in told
+    assert f"Try: `beforehand convert {folder} -o OUT`" in told
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"format_version": 2}', '{"format_version": 1}'])
+def test_a_manifest_that_cannot_be_read_gives_exit_code_2_and_no_traceback(
+    text: str, folder: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    layout.find_manifest(folder).write_text(text)
+    assert main(["inspect", str(folder)]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("beforehand: BH502")
+    assert "Traceback" not in told
+
+
+def test_tensorflow_is_not_imported(folder: pathlib.Path) -> None:
+    code = (
+        "import sys; from beforehand.cli.main import main; code = main(sys.argv[1:]); "
+        "assert not {'tensorflow', 'keras', 'openvino'} & set(sys.modules); sys.exit(code)"
+    )
+    subprocess.run([sys.executable, "-c", code, "inspect", str(folder)], check=True, stdout=subprocess.DEVNULL)

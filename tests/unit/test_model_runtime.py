@@ -1,0 +1,122 @@
+"""Which calls an engine answers, what is counted, and that a failure is remembered."""
+
+from __future__ import annotations
+
+import logging
+import pathlib
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pytest
+
+from beforehand.errors import EngineRunError
+from beforehand.records import Engine, SegmentRecord, ShapeSet, Signature, TensorSpec
+from beforehand.runtime import loaded_engine
+from beforehand.runtime.model_runtime import ModelRuntime
+from beforehand.store.hashing import hash_file
+
+SPEC = TensorSpec("x", "float32", (None, 4))
+SIGNATURES = (Signature("serving_default", (SPEC,), (SPEC,)), Signature("serve", (SPEC,), (SPEC,)))
+SEGMENT = SegmentRecord("TRTEngineOp_000_000", "serving_default", 3, 1.0, (SPEC,), (SPEC,), ())
+
+
+class Doubling:
+    """A backend whose engines double; those of batch 3 fail."""
+
+    def __init__(self) -> None:
+        self.loads = 0
+
+    def load(self, data: Any, inputs: Sequence[str], outputs: Sequence[str]) -> Doubling:
+        del data, inputs, outputs
+        self.loads += 1
+        return self
+
+    def run(self, inputs: Sequence[Any]) -> list[Any]:
+        if len(inputs[0]) == 3:
+            raise MemoryError("no memory for batch 3")
+        return [2 * inputs[0]]
+
+
+@pytest.fixture
+def backend(monkeypatch: pytest.MonkeyPatch) -> Doubling:
+    made = Doubling()
+    monkeypatch.setattr(loaded_engine, "find_backend", lambda name: made)
+    return made
+
+
+@pytest.fixture
+def model(backend: Doubling, tmp_path: pathlib.Path) -> ModelRuntime:
+    made = ModelRuntime(SIGNATURES, (SEGMENT,), tmp_path)
+    (tmp_path / "engine").write_bytes(b"engine")
+    for batch in (1, 2, 3):
+        shapes = ShapeSet(("x",), ((batch, 4),))
+        facts = {"backend": "b", "backend_version": "1", "precision": "FP32", "target": "cpu", "key": str(batch)}
+        names = {"segment": SEGMENT.name, "input_names": ("i",), "output_names": ("o",), "file": "engine"}
+        sha256 = hash_file(tmp_path / "engine")
+        made.add_engine(
+            Engine(segment_index=0, shapes=shapes, bytes=6, sha256=sha256, build_seconds=0, **facts, **names)
+        )
+    return made
+
+
+def ones(batch: int) -> np.ndarray[Any, Any]:
+    return np.ones((batch, 4), np.float32)
+
+
+def test_calls_of_built_shapes_are_answered_and_counted_where_they_came_from(model: ModelRuntime) -> None:
+    assert model.run(0, 0, [ones(1)]) is not None
+    [found] = model.run(1, 0, [ones(2)]) or []
+    np.testing.assert_array_equal(found, 2 * ones(2))
+    stats = model.list_stats()
+    assert stats["signatures"]["serving_default"] == {"engine_calls": 1, "native_calls": 0}
+    assert stats["signatures"]["serve"] == {"engine_calls": 1, "native_calls": 0}
+    assert [(e["shapes"]["x"][0], e["engine_calls"], e["loads"]) for e in stats["engines"]] == [
+        (1, 1, 1),
+        (2, 1, 1),
+        (3, 0, 0),
+    ]
+
+
+def test_an_unseen_shape_is_told_once_and_counted(model: ModelRuntime, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, "beforehand"):
+        for _ in range(3):
+            assert model.run(0, 0, [ones(5)]) is None
+    assert len(caplog.records) == 1
+    assert "5x4" in caplog.text
+    assert model.list_stats()["unseen_shapes"] == [{"segment": SEGMENT.name, "shapes": {"x": [5, 4]}, "count": 3}]
+
+
+def test_a_failing_engine_is_told_once_and_its_calls_run_natively(
+    model: ModelRuntime, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING, "beforehand"):
+        assert [model.run(0, 0, [ones(3)]) for _ in range(3)] == [None, None, None]
+    assert len(caplog.records) == 1
+    assert "BH601" in caplog.text
+    assert "no memory for batch 3" in caplog.text
+
+
+def test_an_engine_that_cannot_be_opened_is_not_tried_again(model: ModelRuntime, backend: Doubling) -> None:
+    (model.folder / "engine").write_bytes(b"altered")
+    assert model.run(0, 0, [ones(1)]) is None
+    (model.folder / "engine").write_bytes(b"engine")
+    assert model.run(0, 0, [ones(1)]) is None
+    assert backend.loads == 0
+
+
+def test_the_veto_raises_instead(model: ModelRuntime, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TF_TRT_ALLOW_ENGINE_NATIVE_SEGMENT_EXECUTION", "False")
+    for batch in (3, 5):
+        with pytest.raises(EngineRunError, match="TF_TRT_ALLOW_ENGINE_NATIVE_SEGMENT_EXECUTION"):
+            model.run(0, 0, [ones(batch)])
+    assert model.run(0, 0, [ones(1)]) is not None
+
+
+def test_many_threads_open_an_engine_once_and_no_call_is_lost(model: ModelRuntime, backend: Doubling) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda _: model.run(0, 0, [ones(1)]), range(400)))
+    assert all(outputs is not None for outputs in found)
+    assert backend.loads == 1
+    assert model.list_stats()["signatures"]["serving_default"]["engine_calls"] == 400
