@@ -109,7 +109,7 @@ def test_a_failed_build_says_which_engine_and_where_its_log_is(tmp_path: pathlib
 
 
 def test_a_build_is_stopped_at_its_deadline(tmp_path: pathlib.Path) -> None:
-    with pytest.raises(BuildError, match="longer than 0.01 s") as caught:
+    with pytest.raises(BuildError, match=r"longer than 0\.01 s") as caught:
         build_engine(write_model(tmp_path), tmp_path, timeout_s=0.01)
     assert caught.value.cause == "timeout"
 

@@ -13,7 +13,7 @@ DRAWN = re.findall(r"[├└]── (\w+)\s+(BH\d+)?", errors.__doc__ or "")
 
 
 def test_every_class_is_drawn_with_its_code() -> None:
-    drawn = {name: code for name, code in DRAWN}
+    drawn = dict(DRAWN)
     assert set(drawn) == {c.__name__ for c in CLASSES} - {"BeforehandError"}
     for cls in CLASSES:
         if drawn.get(cls.__name__):
