@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import importlib.metadata
+import importlib.util
 import logging
 import os
 import pathlib
@@ -68,7 +69,7 @@ class Converter:
         if not probe.usable:
             raise BackendError(f"the backend {probe.name} cannot be used here", why=probe.why_not, advice=probe.advice)
         for name in self.options.list_ignored(self._backend.name):
-            _log.warning("the option %s is ignored by the backend %s", name, self._backend.name)
+            _log.warning("the option %s has no effect with the backend %s in this release", name, self._backend.name)
         self._scratch = tempfile.TemporaryDirectory(prefix="beforehand-")
         self._work = pathlib.Path(self._scratch.name)
         self._engines: dict[str, Engine] = {}
@@ -97,6 +98,7 @@ class Converter:
                 why=f"precision_mode is {self.options.precision_mode}",
                 advice="leave it out",
             )
+        _check_packages()
         from beforehand import pipeline  # noqa: PLC0415 (these three import TensorFlow)
         from beforehand.live_model import LiveModel  # noqa: PLC0415
         from beforehand.saved_model.save_source import save_source  # noqa: PLC0415
@@ -226,6 +228,20 @@ class Converter:
         if self._converted is None:
             raise NotConvertedError(f"{what} was called before convert()", advice="call convert() first")
         return self._converted
+
+
+def _check_packages() -> None:
+    """Name what converting lacks, before anything is read.
+
+    Raises:
+        BackendError: BH701.
+    """
+    missing = [name for name in ("tensorflow", "onnx", "tf2onnx") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise BackendError(
+            "converting needs packages that are not installed: " + ", ".join(missing),
+            advice="pip install 'beforehand[convert]', and any TensorFlow wheel from 2.18 on",
+        )
 
 
 def _list_versions() -> tuple[tuple[str, str], ...]:

@@ -10,6 +10,7 @@ from typing import Any
 from beforehand.errors import OptionValueError, UnknownOptionError
 
 ALL = "all"
+NONE_YET = "none yet"
 PRECISION_MODES = ("FP32", "FP16", "INT8")
 PROFILE_STRATEGIES = ("Range", "Optimal", "Range+Optimal", "ImplicitBatchModeCompatible")
 
@@ -37,15 +38,23 @@ class Options:
         None, "Upper bound of a builder's scratch memory, in bytes.", in_key=True, backends="tensorrt"
     )
     maximum_cached_engines: int | None = option(
-        None, "Upper bound of engines loaded at once, for each segment; never of engines saved.", in_key=False
+        None,
+        "Upper bound of engines loaded at once, for each segment; never of engines saved.",
+        in_key=False,
+        backends=NONE_YET,
     )
     use_calibration: bool = option(
         True, "INT8: calibrate with data, rather than read ranges from the graph.", in_key=True
     )
     allow_build_at_runtime: bool = option(False, "Build an engine when a call has an unseen shape.", in_key=False)
-    use_dynamic_shape: bool = option(False, "Engines with ranges of shapes (profiles), as in TF-TRT.", in_key=False)
+    use_dynamic_shape: bool = option(
+        False, "Engines with ranges of shapes (profiles), as in TF-TRT.", in_key=False, backends=NONE_YET
+    )
     dynamic_shape_profile_strategy: str = option(
-        "Range", "How profiles follow from the shapes seen: " + ", ".join(PROFILE_STRATEGIES) + ".", in_key=False
+        "Range",
+        "How profiles follow from the shapes seen: " + ", ".join(PROFILE_STRATEGIES) + ".",
+        in_key=False,
+        backends=NONE_YET,
     )
     ops_denylist: tuple[str, ...] = option((), "TensorFlow op types that never enter an engine.", in_key=False)
     nodes_denylist: tuple[str, ...] = option((), "Names of nodes that never enter an engine.", in_key=False)

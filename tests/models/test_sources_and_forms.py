@@ -89,24 +89,23 @@ def test_a_module_is_converted_as_an_object_with_both_of_its_signatures(tmp_path
 
     converter = beforehand.Converter(module)
     functions = converter.convert()
-    for key in ("serving_default", "second"):
+    for key in ("first", "second"):
         converter.build(shapes={"x": (2, 5)}, signature=key)
     converter.save(tmp_path / "converted")
     loaded = tf.saved_model.load(str(tmp_path / "converted"))
 
-    assert sorted(functions) == sorted(loaded.signatures) == ["second", "serving_default"]
-    expected = {"serving_default": module.first(x)["y"], "second": module.second(x)["z"]}
-    for key, name in (("serving_default", "y"), ("second", "z")):
+    assert sorted(functions) == sorted(loaded.signatures) == ["first", "second"]
+    expected = {"first": module.first(x)["y"], "second": module.second(x)["z"]}
+    for key, name in (("first", "y"), ("second", "z")):
         np.testing.assert_allclose(functions[key](x=x)[name], expected[key], rtol=1e-3, atol=1e-4)
         np.testing.assert_allclose(loaded.signatures[key](x=x)[name], expected[key], rtol=1e-3, atol=1e-4)
     assert beforehand.stats(loaded)["signatures"] == {
-        "serving_default": {"engine_calls": 1, "native_calls": 0},
+        "first": {"engine_calls": 1, "native_calls": 0},
         "second": {"engine_calls": 1, "native_calls": 0},
     }
 
 
 def make_two_headed_module() -> Any:
-    """A tf.Module that carries its signatures itself, as `tf.saved_model.save` without `signatures=` wants them."""
     import tensorflow as tf
 
     class TwoHeaded(tf.Module):
@@ -122,9 +121,7 @@ def make_two_headed_module() -> Any:
         def second(self, x: Any) -> Any:
             return {"z": tf.tanh(x @ self.kernel) * 2.0 + 1.0}
 
-    module = TwoHeaded()
-    module.signatures = {"serving_default": module.first, "second": module.second}
-    return module
+    return TwoHeaded()
 
 
 def test_save_without_build_warns_what_that_costs(
@@ -177,3 +174,56 @@ def test_a_model_that_tf_trt_converted_is_refused(place: str, tmp_path: pathlib.
         trt.TrtGraphConverterV2(input_saved_model_dir=str(tmp_path)).convert()
     assert "it holds TRTEngineOp (TRTEngineOp_0_0)." in str(raised.value)
     assert "Try: convert the original SavedModel, the one that TF-TRT was given." in str(raised.value)
+
+
+def test_a_model_that_counts_its_calls_before_all_else_still_counts_and_runs_engines(tmp_path: pathlib.Path) -> None:
+    """Under control_dependencies, constants and reads of other variables wait for the count too."""
+    import tensorflow as tf
+
+    class Counting(tf.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.count = tf.Variable(0.0)
+            self.kernel = tf.Variable(np.random.default_rng(3).normal(size=(3, 4)).astype(np.float32))
+
+        @tf.function(input_signature=[tf.TensorSpec([None, 3], tf.float32, name="x")])
+        def call(self, x: Any) -> Any:
+            with tf.control_dependencies([self.count.assign_add(1.0)]):
+                return {"y": tf.nn.softmax(tf.tanh(x * 2.0) @ self.kernel + 1.0), "count": self.count.read_value()}
+
+    module = Counting()
+    converter = beforehand.Converter(module)
+    converter.convert()
+    converter.build(shapes={"x": (2, 3)})
+    converter.save(tmp_path / "converted")
+    loaded = tf.saved_model.load(str(tmp_path / "converted"))
+    x = tf.constant([[0.1, 0.2, 0.3], [0.9, 0.5, -0.4]])
+    [key] = loaded.signatures
+    for _ in range(2):
+        expected, found = module.call(x), loaded.signatures[key](x=x)
+        np.testing.assert_allclose(found["y"], expected["y"], rtol=1e-3, atol=1e-4)
+        np.testing.assert_array_equal(found["count"], expected["count"])
+    assert beforehand.stats(loaded)["signatures"][key] == {"engine_calls": 2, "native_calls": 0}
+
+
+@pytest.mark.xfail(raises=ValueError, reason="levels do not keep the nodes of a TF1 loop together")
+def test_a_loop_of_tensorflow_1_stays_native_between_two_segments(tmp_path: pathlib.Path) -> None:
+    import tensorflow as tf
+
+    v1 = tf.compat.v1
+    v1.disable_control_flow_v2()
+    try:
+        with tf.Graph().as_default() as graph, v1.Session(graph=graph) as session:
+            x = v1.placeholder(tf.float32, [None, 3], name="x")
+            start = tf.nn.relu(x) * 2.0 + 1.0
+            _, y = v1.while_loop(lambda i, v: i < 3, lambda i, v: (i + 1, tf.tanh(v * 2.0) + 1.0), [0, start])
+            v1.saved_model.simple_save(session, str(tmp_path / "v1"), {"x": x}, {"y": tf.nn.softmax(y + 1.0) * 2.0})
+    finally:
+        v1.enable_control_flow_v2()
+    converter = beforehand.Converter(tmp_path / "v1")
+    functions = converter.convert()
+    converter.build(shapes={"x": (2, 3)})
+    x = tf.constant([[0.1, 0.2, 0.3], [0.9, 0.5, -0.4]])
+    expected = tf.saved_model.load(str(tmp_path / "v1")).signatures["serving_default"](x=x)["y"]
+    np.testing.assert_allclose(functions["serving_default"](x=x)["y"], expected, rtol=1e-3, atol=1e-4)
+    assert beforehand.stats(functions["serving_default"])["signatures"]["serving_default"]["native_calls"] == 0

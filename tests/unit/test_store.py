@@ -62,6 +62,14 @@ def test_what_is_no_manifest_is_refused_by_name(text: str, tmp_path: pathlib.Pat
         read_manifest(tmp_path / "m.json")
 
 
+def test_a_damaged_field_is_a_refusal_too(tmp_path: pathlib.Path) -> None:
+    engine = {field.name: "x" for field in dataclasses.fields(Engine)}
+    damaged = {**encode_manifest(EMPTY), "format_version": 1, "engines": [{**engine, "shapes": [["x"]]}]}
+    (tmp_path / "m.json").write_text(json.dumps(damaged))
+    with pytest.raises(ManifestError, match="BH502"):
+        read_manifest(tmp_path / "m.json")
+
+
 @pytest.mark.parametrize("name", ["../x", "a/b", "/etc/passwd", "", ".", "..", ".hidden", "a\x00b"])
 def test_an_engine_file_cannot_lead_out_of_its_folder(name: str, tmp_path: pathlib.Path) -> None:
     with pytest.raises(IntegrityError, match="BH503"):

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 
@@ -110,4 +112,7 @@ def _describe_failure(spec: EngineSpec, code: int | None, log: pathlib.Path, tim
         advice = "SIGKILL is most often the kernel out of memory: give it more, or build for smaller shapes"
     else:
         cause, why, advice = "failed", last, "the log below has the whole story"
-    return BuildError(what, cause=cause, segment=spec.segment, shapes=shapes, why=why, advice=advice, log=str(log))
+    # The build's own folder goes with the converter; what explains the failure must stay.
+    kept = pathlib.Path(tempfile.mkdtemp(prefix="beforehand-log-")) / log.name
+    shutil.copyfile(log, kept)
+    return BuildError(what, cause=cause, segment=spec.segment, shapes=shapes, why=why, advice=advice, log=str(kept))

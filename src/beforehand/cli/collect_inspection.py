@@ -62,7 +62,7 @@ def _find_manifest(folder: pathlib.Path) -> pathlib.Path:
     if (folder / layout.SAVED_MODEL).is_file():
         raise ManifestError(
             f"{folder} is a SavedModel, but holds no engines of beforehand",
-            why=f"it has no {layout.ASSETS}/{layout.MANIFEST}: it was not converted, or its assets were not copied along",
+            why=f"it has no {layout.ASSETS}/{layout.MANIFEST}: it was not converted, or copied without its assets",
             advice=f"`beforehand convert {folder} -o OUT`, then `beforehand inspect OUT`",
         )
     raise SourceNotFoundError(

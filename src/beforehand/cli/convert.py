@@ -1,14 +1,14 @@
 """Convert a SavedModel, build its engines now, and save all of it as an ordinary SavedModel.
 
-Engines are built for the shapes that --shapes or --samples name; without either, the model is converted and saved without
-engines, and then runs natively, in TensorFlow.
+Engines are built for the shapes that --shapes or --samples name; without either, the model is converted and saved
+without engines, and then runs natively, in TensorFlow.
 
   beforehand convert resnet50 -o resnet50_engines --shapes x=1x224x224x3 --shapes x=8x224x224x3
   beforehand convert two_inputs -o out --shapes a=1x16x16x3,b=1x8 --shapes a=8x16x16x3,b=8x8
   beforehand convert text -o out --samples samples/
 
---shapes: one shape set each time, inputs joined by commas. Occurrences that name one input each are put together until every
-input has a shape. A scalar input is written `b=scalar`.
+--shapes: one shape set each time, inputs joined by commas. Occurrences that name one input each are put together until
+every input has a shape. A scalar input is written `b=scalar`. With several signatures, those that fit are built for.
 --samples: a .npz file is one sample, its arrays named as the inputs; a folder has several. Only shapes matter in FP32.
 """
 

@@ -1,8 +1,8 @@
 """Convert two models, build, save, load in a second process, check the answers, and print latencies.
 
-The models are a MobileNetV2 with seeded random weights and a small network trained for a few epochs on scikit-learn's digits.
-Nothing is downloaded. Each is built for batch 1 and 8. The second process compares with TensorFlow on fresh random inputs and
-counts the calls that engines served; cold starts are measured in processes of their own.
+The models are a MobileNetV2 with seeded random weights and a small network trained for a few epochs on scikit-learn's
+digits. Nothing is downloaded. Each is built for batch 1 and 8. The second process compares with TensorFlow on fresh
+random inputs and counts the calls that engines served; cold starts are measured in processes of their own.
 
 Exit code 0, after the line `demo ok`, only if all answers agreed and engines served every call; else 1.
 """
@@ -112,7 +112,8 @@ def run_second_process(job: str, task: dict[str, Any]) -> dict[str, Any]:
 def format_rows(rows: list[dict[str, Any]]) -> list[str]:
     """The table; the ratio is native time by converted time, cold start is from load to the first answer."""
     head = (
-        "model", "batch", "native ms", "converted ms", "ratio", "cold native s", "cold converted s", "answers", "by engines",
+        "model", "batch", "native ms", "converted ms", "ratio", "cold native s", "cold converted s", "answers",
+        "by engines",
     )  # fmt: skip
     table = [head]
     for row in rows:

@@ -1,6 +1,6 @@
-"""The demo's second process: `python -m beforehand.cli.demo_second_process compare|start TASK`, TASK in JSON, answers in JSON.
+"""The demo's second process: `python -m beforehand.cli.demo_second_process compare|start TASK`.
 
-It knows nothing but folders: the models are loaded as a user loads them.
+TASK is JSON, and so is what it prints. It knows nothing but folders: the models are loaded as a user loads them.
 """
 
 from __future__ import annotations

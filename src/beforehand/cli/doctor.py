@@ -1,7 +1,8 @@
 """Say what works here: backends, TensorFlow, and the saved form on this TensorFlow.
 
-Each backend is asked whether it can be used, and if not, why and what to install. Where TensorFlow is installed, a process of
-its own converts, builds, saves and loads a tiny model and checks its answers: the self-test, 2 s after TensorFlow's import.
+Each backend is asked whether it can be used, and if not, why and what to install. Where TensorFlow is installed, a
+process of its own converts, builds, saves and loads a tiny model and checks its answers: the self-test, some 2 s after
+TensorFlow's import.
 
 Exit code 0: the default backend is usable, and TensorFlow is absent or passed the self-test; else 1.
 """
@@ -27,8 +28,8 @@ _TIMEOUT_S = 180.0
 _PACKAGES = ("tensorflow", "tensorflow-cpu", "tf-nightly", "keras", "onnx", "tf2onnx", "openvino", "numpy", "protobuf")
 # What decides how fast a CPU backend is; x86 first, then Arm.
 _CPU_FEATURES = (
-    "sse4_1", "avx", "avx2", "fma", "f16c", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_tile",
-    "amx_bf16", "amx_int8", "asimd", "asimdhp", "asimddp", "sve", "bf16", "i8mm",
+    "sse4_1", "avx", "avx2", "fma", "f16c", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16",
+    "amx_tile", "amx_bf16", "amx_int8", "asimd", "asimdhp", "asimddp", "sve", "bf16", "i8mm",
 )  # fmt: skip
 
 
@@ -60,7 +61,7 @@ def examine() -> dict[str, Any]:
 
 
 def run_self_test() -> dict[str, Any]:
-    """What `beforehand.cli.self_test` says, from a process of its own: a broken TensorFlow may end it without a word."""
+    """What `beforehand.cli.self_test` says, in a process of its own: a broken TensorFlow may end it without a word."""
     environ = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),

@@ -68,8 +68,9 @@ def _format_engines(found: dict[str, Any]) -> list[str]:
             size += f" (actual {engine['actual_bytes']})"
         rows.append(
             (
-                engine["segment"], format_dims(engine["shapes"]), engine["backend"], engine["precision"], engine["target"],
-                size, engine["sha256"][:12], engine["state"].upper() if engine["state"] != OK else OK, engine["file"],
+                engine["segment"], format_dims(engine["shapes"]), engine["backend"], engine["precision"],
+                engine["target"], size, engine["sha256"][:12],
+                engine["state"] if engine["state"] == OK else engine["state"].upper(), engine["file"],
             )
         )  # fmt: skip
     if len(rows) == 1:

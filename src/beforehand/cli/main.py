@@ -1,4 +1,4 @@
-"""The command `beforehand`: finds the verb, runs it, and tells a user's error (one message) from a bug (a traceback)."""
+"""The command `beforehand`: finds the verb, runs it, and tells a user's error (a message) from a bug (a traceback)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import Any
 from beforehand.errors import BeforehandError
 from beforehand.options import check_names
 
-# verb: its module, which has `add_arguments(parser)` and `run(arguments) -> exit code`; the module's docstring is its help.
+# verb: its module, which has `add_arguments(parser)` and `run(arguments) -> exit code`; its docstring is the help.
 VERBS = {
     "convert": "beforehand.cli.convert",
     "inspect": "beforehand.cli.inspect",
@@ -29,8 +29,8 @@ EXIT_BUG = 70  # EX_SOFTWARE; 1 is a verb's own "no"
 EXIT_INTERRUPTED = 130
 
 _EPILOG = """\
-exit codes: 0 all is well; 1 the verb's own "no" (inspect: a file is missing or altered; doctor: not usable here; demo: wrong
-answers); 2 an error of usage or input; 70 a bug in beforehand; 130 interrupted"""
+exit codes: 0 all is well; 1 the verb's own "no" (inspect: a file is missing or altered; doctor: not usable here;
+demo: wrong answers); 2 an error of usage or input; 70 a bug in beforehand; 130 interrupted"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -114,8 +114,8 @@ def find_version() -> str:
 
 def _describe_bug(given: list[str]) -> str:
     return (
-        "\nThis is a bug in beforehand, not in your model or command. Please report it to the developers of beforehand, with the\n"
-        "traceback above, the output of `beforehand doctor --json`, and the command that repeats it:\n"
+        "\nThis is a bug in beforehand, not in your model or command. Please report it to its developers,\n"
+        "with the traceback above, the output of `beforehand doctor --json`, and the command that repeats it:\n"
         f"  beforehand {shlex.join(given)}\n"
         f"beforehand {find_version()}, Python {platform.python_version()}, {platform.platform()}"
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from beforehand.errors import OptionValueError, SampleError
 from beforehand.records import Shape, Signature, TensorSpec
@@ -20,9 +20,9 @@ _SCALAR = "scalar"
 def parse_shapes(texts: Sequence[str], signatures: Sequence[Signature]) -> dict[str, list[Shapes]]:
     """Of each signature that some text fits, the shape sets to build for, in the order given.
 
-    A text names one input or several (`a=1x3,b=1x5`). For each signature, texts are put together in their order until
-    every input has a shape: so a text with all inputs is a set by itself, as is each text for a signature of one input,
-    and texts of one input each make a set together.
+    A text names one input or several (`a=1x3,b=1x5`). For each signature, the texts that fit it are put together in
+    their order until every input has a shape: so a text with all inputs is a set by itself, as is each text for a
+    signature of one input, and texts of one input each make a set together. Every text must be in some set.
 
     Example:
         >>> spec = TensorSpec("x", "float32", (None, 3))
@@ -37,12 +37,24 @@ def parse_shapes(texts: Sequence[str], signatures: Sequence[Signature]) -> dict[
         OptionValueError: BH102, a text is no shape.
         SampleError: BH122, an input that no signature has, or an input without a shape.
     """
-    chosen: dict[str, list[Shapes]] = {}
-    for shapes in map(parse_text, texts):
+    chosen: dict[str, dict[int, Shapes]] = {}
+    for number, shapes in enumerate(map(parse_text, texts)):
         for signature in _find_signatures(shapes, signatures):
-            chosen.setdefault(signature.key, []).append(shapes)
-    by_key = {signature.key: signature for signature in signatures}
-    return {key: _join_sets(parts, by_key[key]) for key, parts in chosen.items()}
+            chosen.setdefault(signature.key, {})[number] = shapes
+    sets: dict[str, list[Shapes]] = {}
+    unfinished: dict[int, SampleError] = {}
+    used: set[int] = set()
+    for signature in signatures:
+        for numbers, joined in _join_texts(chosen.get(signature.key, {}), len(signature.inputs)):
+            if len(joined) == len(signature.inputs):
+                sets.setdefault(signature.key, []).append({spec.name: joined[spec.name] for spec in signature.inputs})
+                used |= numbers
+            else:
+                unfinished = {**dict.fromkeys(numbers, _refuse_missing(joined, signature)), **unfinished}
+    for number in range(len(texts)):
+        if number not in used:
+            raise unfinished[number]
+    return sets
 
 
 def parse_text(text: str) -> Shapes:
@@ -88,7 +100,7 @@ def _refuse_text(text: str, why: str) -> OptionValueError:
 
 
 def _find_signatures(shapes: Shapes, signatures: Sequence[Signature]) -> list[Signature]:
-    """The signatures that have these inputs with such shapes; failing that the first with the names, to be checked later."""
+    """The signatures that have these inputs with such shapes; else the first with the names: `build` refuses."""
     named = [signature for signature in signatures if set(shapes) <= {spec.name for spec in signature.inputs}]
     if not named:
         raise _refuse_names(shapes, signatures)
@@ -119,26 +131,23 @@ def _refuse_names(shapes: Shapes, signatures: Sequence[Signature]) -> SampleErro
     )
 
 
-def _join_sets(parts: Iterable[Shapes], signature: Signature) -> list[Shapes]:
-    names = [spec.name for spec in signature.inputs]
-    sets: list[Shapes] = []
-    current: Shapes = {}
-    for part in parts:
-        if set(part) & set(current):
-            raise _refuse_missing(current, names, signature)
-        current = {**current, **part}
-        if len(current) == len(names):
-            sets.append({name: current[name] for name in names})
-            current = {}
-    if current:
-        raise _refuse_missing(current, names, signature)
-    return sets
+def _join_texts(parts: Mapping[int, Shapes], size: int) -> Iterator[tuple[set[int], Shapes]]:
+    """Shapes put together until there are `size` of them, or an input comes again; with the numbers of their texts."""
+    numbers: set[int] = set()
+    joined: Shapes = {}
+    for number, part in parts.items():
+        if joined and (len(joined) == size or set(part) & set(joined)):
+            yield numbers, joined
+            numbers, joined = set(), {}
+        numbers, joined = {*numbers, number}, {**joined, **part}
+    if joined:
+        yield numbers, joined
 
 
-def _refuse_missing(current: Shapes, names: Sequence[str], signature: Signature) -> SampleError:
-    missing = ", ".join(f"`{name}`" for name in names if name not in current)
+def _refuse_missing(joined: Shapes, signature: Signature) -> SampleError:
+    missing = ", ".join(f"`{spec.name}`" for spec in signature.inputs if spec.name not in joined)
     return SampleError(
-        f"--shapes {format_shapes(current)!r} has no shape for {missing}",
+        f"--shapes {format_shapes(joined)!r} has no shape for {missing}",
         why=f"signature {signature.key} takes {signature.describe_inputs()}",
         advice="all inputs of one shape set in one text, joined by commas",
     )

@@ -16,6 +16,7 @@ from beforehand.records import FlatGraph, Signature, Weight
 _VARIABLE_OPS = frozenset({"VarHandleOp", "VariableV2", "Variable"})
 _READ_OPS = frozenset({"ReadVariableOp", "ResourceGather"})
 _PASS_OPS = frozenset({"Identity"})
+_FRAME_OPS = frozenset({"Enter", "Exit", "LoopCond", "Merge", "NextIteration", "Switch"})
 
 
 def freeze_signature(
@@ -205,13 +206,15 @@ class _Graph:
             data = [tensor for tensor in node.input if not tensor.startswith("^")]
             del node.input[:]
             node.input.extend([*data, *control])
-            effect[name] = self._has_effect(node) or any(effect[name_node(tensor)] for tensor in node.input)
+            # The back edge of a TF1 loop comes from a node that is later in the order.
+            effect[name] = self._has_effect(node) or any(effect.get(name_node(tensor), False) for tensor in node.input)
 
     def _has_effect(self, node: Any) -> bool:
         if node.op in ("Placeholder", *_READ_OPS, *_VARIABLE_OPS):
             return False
+        # TF1 control flow: a constant belongs to a loop by nothing but its control edge.
         definition = self._find_op_def(node.op)
-        return definition is None or definition.is_stateful
+        return node.op in _FRAME_OPS or definition is None or definition.is_stateful
 
 
 def _describe_weight(node: Any, keys: Mapping[str, str]) -> Weight:

@@ -66,7 +66,8 @@ def _count_transposed_convolution(node: Any, inputs: list[_Dims], outputs: int) 
 def _count_product(node: Any, inputs: list[_Dims], outputs: int) -> int:
     # `in` first: to read a missing attribute of a protobuf map is to insert it.
     transposed = any(name in node.attr and node.attr[name].b for name in ("transpose_a", "adj_x"))
-    return outputs * inputs[0][-2 if transposed else -1]
+    axis = 2 if transposed else 1  # from the end
+    return outputs * (inputs[0][-axis] if len(inputs[0]) >= axis else 1)
 
 
 def _count_einsum(node: Any, inputs: list[_Dims], outputs: int) -> int:
@@ -75,7 +76,7 @@ def _count_einsum(node: Any, inputs: list[_Dims], outputs: int) -> int:
     operands = node.attr["equation"].s.decode().partition("->")[0].split(",")
     for letters, shape in zip(operands, inputs, strict=True):
         named = letters.replace("...", "")
-        sizes.update(zip(named, shape[len(shape) - len(named) :], strict=True))
+        sizes.update(zip(named, shape[max(0, len(shape) - len(named)) :], strict=False))  # a rank may be unknown
     return math.prod(sizes.values())
 
 

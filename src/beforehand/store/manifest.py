@@ -43,7 +43,7 @@ def read_manifest(path: pathlib.Path) -> Manifest:
         )
     try:
         return decode_manifest(data)
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ManifestError(f"the manifest {path} is incomplete", why=f"{type(error).__name__}: {error}") from error
 
 
