@@ -191,8 +191,15 @@ class _Graph:
         self.nodes[node.name] = gather
 
     def _redirect(self, replaced: Mapping[str, str]) -> None:
+        """Read the weights themselves; who waited for a read now waits for what the read waited for."""
+        reads = {tensor.partition(":")[0] for tensor in replaced}
+        waits = {f"^{name}": [t for t in self.nodes[name].input if t.startswith("^")] for name in reads}
         for node in self.nodes.values():
-            inputs = [replaced.get(tensor, tensor) for tensor in node.input]
+            data = [replaced.get(tensor, tensor) for tensor in node.input if not tensor.startswith("^")]
+            control = [
+                after for tensor in node.input if tensor.startswith("^") for after in waits.get(tensor, [tensor])
+            ]
+            inputs = [*data, *dict.fromkeys(control)]
             if inputs != list(node.input):
                 del node.input[:]
                 node.input.extend(inputs)

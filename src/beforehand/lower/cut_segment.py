@@ -42,7 +42,7 @@ def cut_segment(graph: FlatGraph, segment: Segment, tensors: Mapping[str, Tensor
     for name in segment.constants:
         weight = weights.get(name)
         if weight is None:
-            cut.node.append(nodes[name])
+            cut.node.append(_redirect(nodes[name], {}))
         elif np.prod(weight.shape, dtype=np.int64) <= SMALL_WEIGHT_ELEMENTS:
             cut.node.append(make_constant(name, read(weight)))
         else:

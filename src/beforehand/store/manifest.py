@@ -35,7 +35,7 @@ def read_manifest(path: pathlib.Path) -> Manifest:
     except (OSError, ValueError) as error:
         raise ManifestError(f"the manifest {path} cannot be read", why=str(error)) from error
     version = data.get("format_version") if isinstance(data, dict) else None
-    if not isinstance(version, int) or not OLDEST_READABLE_FORMAT <= version <= NEWEST_WRITABLE_FORMAT:
+    if type(version) is not int or not OLDEST_READABLE_FORMAT <= version <= NEWEST_WRITABLE_FORMAT:
         raise ManifestError(
             f"the manifest {path} has format_version {version!r}",
             why=f"this beforehand reads {OLDEST_READABLE_FORMAT} to {NEWEST_WRITABLE_FORMAT}",

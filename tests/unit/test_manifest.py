@@ -1,0 +1,102 @@
+"""Damaged manifests: whatever field is missing or of another kind, the answer is BH502 and never another error."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from beforehand.errors import ManifestError
+from beforehand.records import Engine, LeftOut, Manifest, SegmentRecord, ShapeSet, Signature, TensorSpec
+from beforehand.store.manifest import encode_manifest, read_manifest
+
+SPECS = (TensorSpec("x", "float32", (None, 3)),)
+MANIFEST = Manifest(
+    model_id="id",
+    created="now",
+    versions=(("openvino", "1"),),
+    signatures=(Signature("serving_default", SPECS, SPECS),),
+    segments=(SegmentRecord("TRTEngineOp_000_000", "serving_default", 3, 1.0, SPECS, SPECS, (("Relu", 3),)),),
+    engines=(
+        Engine(
+            "TRTEngineOp_000_000", 0, ShapeSet(("x",), ((1, 3),)), "openvino", "1", "FP32", "cpu", ("a",), ("b",), "k",
+            "file", 1, "0", 0.5,
+        ),
+    ),
+    native_nodes=(("serving_default", LeftOut("n", "Op", "dtype")),),
+    not_kept=("attribute `a`",),
+)  # fmt: skip
+
+
+def make_data() -> dict[str, Any]:
+    return json.loads(json.dumps({"format_version": 1, **encode_manifest(MANIFEST)}))
+
+
+def walk(data: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The path of every field of every dictionary; `versions` and `node_ops` have no fields of their own."""
+    for key, value in data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ():
+        if isinstance(data, dict):
+            yield (*path, key)
+        if key not in ("versions", "node_ops"):
+            yield from walk(value, (*path, key))
+
+
+PATHS = list(walk(make_data()))
+
+
+def find_parent(data: Any, path: tuple[Any, ...]) -> Any:
+    for key in path[:-1]:
+        data = data[key]
+    return data
+
+
+def write(data: Any, folder: pathlib.Path) -> pathlib.Path:
+    file = folder / "beforehand.json"
+    file.write_text(json.dumps(data))
+    return file
+
+
+def test_undamaged_it_is_read(tmp_path: pathlib.Path) -> None:
+    assert read_manifest(write(make_data(), tmp_path)) == MANIFEST
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: ".".join(map(str, path)))
+def test_a_missing_field_is_refused(path: tuple[Any, ...], tmp_path: pathlib.Path) -> None:
+    data = make_data()
+    del find_parent(data, path)[path[-1]]
+    with pytest.raises(ManifestError, match=r"^BH502 the manifest "):
+        read_manifest(write(data, tmp_path))
+
+
+@pytest.mark.parametrize("damage", [{"shapes": [["x"]]}, {"shapes": [["x", [1], 2]]}, {"shapes": 7}, {"shapes": None}])
+def test_shapes_of_another_form_are_refused(damage: dict[str, Any], tmp_path: pathlib.Path) -> None:
+    data = make_data()
+    data["engines"][0].update(damage)
+    with pytest.raises(ManifestError, match=r"^BH502 the manifest "):
+        read_manifest(write(data, tmp_path))
+
+
+def test_a_field_that_a_newer_release_added_is_passed_over(tmp_path: pathlib.Path) -> None:
+    """Fields may be added within a format version."""
+    data = make_data()
+    for item in (data, data["engines"][0], data["segments"][0], data["signatures"][0], data["native_nodes"][0]):
+        item["added_later"] = {"any": ["thing"]}
+    assert read_manifest(write(data, tmp_path)) == MANIFEST
+
+
+@pytest.mark.parametrize("version", [0, 2, 999, "1", None, 1.0, True])
+def test_another_format_version_is_refused_with_the_versions_that_can_be_read(
+    version: Any, tmp_path: pathlib.Path
+) -> None:
+    data = {**make_data(), "format_version": version}
+    with pytest.raises(ManifestError, match=rf"has format_version {version!r}\. this beforehand reads 1 to 1\. Try: "):
+        read_manifest(write(data, tmp_path))
+
+
+def test_bytes_that_are_no_text_are_refused(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "beforehand.json").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ManifestError, match=r"^BH502 the manifest .*beforehand\.json cannot be read"):
+        read_manifest(tmp_path / "beforehand.json")
