@@ -28,7 +28,9 @@ def stats(loaded: Any) -> dict[str, Any]:
     merged: dict[str, Any] = {"signatures": {}, "engines": [], "builds": 0, "unseen_shapes": []}
     for key in keys:
         found = models.find_model(key).list_stats()
-        merged["signatures"].update(found["signatures"])
+        for name, calls in found["signatures"].items():
+            before = merged["signatures"].setdefault(name, dict.fromkeys(calls, 0))
+            merged["signatures"][name] = {counter: before[counter] + count for counter, count in calls.items()}
         merged["builds"] += found["builds"]
         for name in ("engines", "unseen_shapes"):
             merged[name].extend(found[name])

@@ -14,7 +14,7 @@ from beforehand.errors import IntegrityError, ManifestError
 from beforehand.records import Engine, LeftOut, Manifest, SegmentRecord, ShapeSet, Signature, TensorSpec
 from beforehand.store import atomic, layout
 from beforehand.store.manifest import decode_manifest, encode_manifest, read_manifest, write_manifest
-from beforehand.store.verified_file import map_verified_file
+from beforehand.store.verified_file import read_verified_file
 
 texts = st.text(max_size=8)
 specs = st.builds(TensorSpec, texts, texts, st.none() | st.lists(st.none() | st.integers(0, 9), max_size=4).map(tuple))
@@ -114,16 +114,16 @@ def test_a_file_is_checked_before_it_is_handed_on(tmp_path: pathlib.Path) -> Non
     file = tmp_path / "engine"
     file.write_bytes(b"engine" * 100)
     sha256 = hash_file(file)
-    assert bytes(map_verified_file(file, sha256)) == b"engine" * 100
+    assert bytes(read_verified_file(file, sha256)) == b"engine" * 100
     file.write_bytes(b"Engine" + b"engine" * 99)
     with pytest.raises(IntegrityError, match="altered"):
-        map_verified_file(file, sha256)
+        read_verified_file(file, sha256)
     file.write_bytes(b"")
     with pytest.raises(IntegrityError, match="empty"):
-        map_verified_file(file, sha256)
+        read_verified_file(file, sha256)
     file.unlink()
     with pytest.raises(IntegrityError, match="missing"):
-        map_verified_file(file, sha256)
+        read_verified_file(file, sha256)
 
 
 def test_every_field_of_an_engine_is_in_the_manifest() -> None:

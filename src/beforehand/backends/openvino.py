@@ -99,7 +99,7 @@ class OpenVinoExecutable:
 
     def __init__(self, compiled: Any, data: Any, input_names: Sequence[str], output_names: Sequence[str]) -> None:
         self._compiled = compiled
-        self._data = data  # the mapping must outlive the model that shares its memory
+        self._data = data  # must outlive the model, which shares its memory
         self._inputs = [self._find_port(compiled.inputs, name) for name in input_names]
         self._outputs = [self._find_port(compiled.outputs, name) for name in output_names]
         self._idle: list[Any] = []

@@ -58,4 +58,4 @@ class Backend(Protocol):
         """Build one engine. Called in a process of its own."""
 
     def load(self, data: np.ndarray[Any, Any], input_names: Sequence[str], output_names: Sequence[str]) -> Executable:
-        """Open a built engine. `data` (uint8, mapped, read-only) was checked against its hash; it may be kept."""
+        """Open a built engine. `data` (uint8) was checked against its hash; it may be kept."""

@@ -13,9 +13,9 @@ import numpy as np
 from beforehand.backends.protocol import Executable
 from beforehand.backends.registry import find_backend
 from beforehand.errors import BeforehandError, EngineRunError, record_error
-from beforehand.records import Engine
+from beforehand.records import Engine, TensorSpec
 from beforehand.store import layout
-from beforehand.store.verified_file import map_verified_file
+from beforehand.store.verified_file import read_verified_file
 
 _log = logging.getLogger("beforehand")
 
@@ -32,8 +32,8 @@ class LoadedEngine:
         self._calls = 0
         self._loads = 0
 
-    def run(self, inputs: Sequence[np.ndarray[Any, Any]]) -> list[np.ndarray[Any, Any]]:
-        """The outputs of one call.
+    def run(self, inputs: Sequence[np.ndarray[Any, Any]], promised: Sequence[TensorSpec]) -> list[np.ndarray[Any, Any]]:
+        """The outputs of one call, which are what the manifest promises.
 
         Raises:
             BeforehandError: the engine cannot be opened or run; said once in the log, the same error from then on.
@@ -41,6 +41,7 @@ class LoadedEngine:
         executable = self._executable or self._open()
         try:
             outputs = executable.run(inputs)
+            _check_outputs(outputs, promised)
         except Exception as error:  # a backend may raise anything; it is mapped, with its text
             raise self._fail(error) from error
         with self._lock:
@@ -61,7 +62,7 @@ class LoadedEngine:
 
     def _load(self) -> Executable:
         record = self.record
-        data = map_verified_file(layout.find_engine_file(self._folder, record.file), record.sha256)
+        data = read_verified_file(layout.find_engine_file(self._folder, record.file), record.sha256)
         return find_backend(record.backend).load(data, record.input_names, record.output_names)
 
     def _fail(self, error: Exception) -> BeforehandError:
@@ -93,3 +94,27 @@ class LoadedEngine:
             "loads": self._loads,
             "evictions": 0,
         }
+
+
+def _check_outputs(outputs: Sequence[np.ndarray[Any, Any]], promised: Sequence[TensorSpec]) -> None:
+    """Refuse what would reach the caller as something that the signature does not say.
+
+    Raises:
+        EngineRunError: BH601.
+    """
+    fits = len(outputs) == len(promised) and all(
+        array.dtype.name == spec.dtype
+        and (
+            spec.shape is None
+            or (
+                len(spec.shape) == array.ndim
+                and all(n in (None, m) for n, m in zip(spec.shape, array.shape, strict=True))
+            )
+        )
+        for array, spec in zip(outputs, promised, strict=True)
+    )
+    if not fits:
+        given = ", ".join(f"{array.dtype.name} {array.shape}" for array in outputs) or "nothing"
+        raise EngineRunError(
+            f"an engine gave {given}", why="promised: " + ", ".join(spec.describe() for spec in promised)
+        )

@@ -78,7 +78,7 @@ class ModelRuntime:
             self._decline_unseen(segment, shapes)
             return None
         try:
-            outputs = engine.run(inputs)
+            outputs = engine.run(inputs, self.segments[segment].outputs)
         except BeforehandError as error:
             self._decline(str(error))
             return None

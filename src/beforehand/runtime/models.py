@@ -24,6 +24,8 @@ def open_model(key: int, manifest_file: pathlib.Path) -> None:
 
     A manifest that cannot be read leaves the model native: the error is kept, logged, and told by `stats`.
     """
+    with contextlib.suppress(OSError):  # the working folder may be gone, or closed to us
+        manifest_file = manifest_file.absolute()
     with _lock:
         _models[key] = ModelRuntime.open(manifest_file, read_manifest)
 

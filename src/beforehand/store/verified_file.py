@@ -13,8 +13,11 @@ from beforehand.store.hashing import hash_bytes
 _ADVICE = "convert and build again, or copy the file again; `beforehand inspect` checks every file"
 
 
-def map_verified_file(file: pathlib.Path, sha256: str) -> np.ndarray[Any, Any]:
-    """The bytes of an engine file, mapped, the same bytes that were hashed.
+def read_verified_file(file: pathlib.Path, sha256: str) -> np.ndarray[Any, Any]:
+    """The bytes of an engine file, the same bytes that were hashed.
+
+    They are read, not mapped: a mapped file that is truncated or overwritten while it is in use ends the process, or
+    changes the answers.
 
     Raises:
         IntegrityError: BH503, the file is missing, empty or altered.
@@ -23,9 +26,7 @@ def map_verified_file(file: pathlib.Path, sha256: str) -> np.ndarray[Any, Any]:
         raise IntegrityError(f"the engine file {file} is missing", advice=_ADVICE)
     if file.stat().st_size == 0:
         raise IntegrityError(f"the engine file {file} is empty", advice=_ADVICE)
-    data = np.memmap(
-        file, dtype=np.uint8, mode="c"
-    )  # writeable in memory, as OpenVINO asks of what it shares; the file is not changed
+    data = np.fromfile(file, dtype=np.uint8)
     found = hash_bytes(data)
     if found != sha256:
         raise IntegrityError(
