@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import importlib.util
+import os
 import platform
 import threading
 from collections.abc import Sequence
@@ -90,6 +92,9 @@ class OpenVinoBackend:
         """Import a built engine; nothing is compiled from a model."""
         import openvino  # noqa: PLC0415
 
+        # OpenVINO looks for ./.bin, and ends the process where that may not be asked: ask first, an error can be told.
+        with contextlib.suppress(FileNotFoundError):
+            os.stat(".bin")
         compiled = self._core.import_model(openvino.Tensor(data, shared_memory=True), _DEVICE, _CONFIG)
         return OpenVinoExecutable(compiled, data, input_names, output_names)
 

@@ -9,7 +9,6 @@ An engine call is made of stock operations, so that any TensorFlow loads it (see
 
 from __future__ import annotations
 
-import contextlib
 import pathlib
 import weakref
 from collections.abc import Callable, Iterator, Sequence
@@ -21,7 +20,7 @@ from tensorflow.python.eager import context
 from tensorflow.python.framework import op_def_registry
 from tensorflow.python.ops import script_ops
 from tensorflow.python.saved_model import nested_structure_coder, registration
-from tensorflow.python.trackable import resource
+from tensorflow.python.trackable import base, resource
 
 from beforehand import environment
 from beforehand.records import TensorSpec
@@ -76,17 +75,7 @@ class EngineSwitch(resource.CapturableResource, tf.__internal__.tracking.AutoTra
 
     def turn_on(self) -> None:
         """From now on, calls of this load ask for engines."""
-        self.switch.assign(self.key)
-
-    @contextlib.contextmanager
-    def as_saved(self) -> Iterator[None]:
-        """For the time of a save, the switch has the value that a new file should hold."""
-        before = self.switch.numpy()
-        self.switch.assign(_OFF)
-        try:
-            yield
-        finally:
-            self.switch.assign(before)
+        _turn_on(self.switch, self.key)
 
     @classmethod
     def _deserialize_from_proto(cls, **_: Any) -> EngineSwitch:
@@ -108,6 +97,13 @@ class EngineSwitch(resource.CapturableResource, tf.__internal__.tracking.AutoTra
                 self.__dict__["_engine_assets"] = tuple(tf.saved_model.Asset(str(file)) for file in files)
             children.update({f"engine_{i}": asset for i, asset in enumerate(self.__dict__["_engine_assets"])})
         return children
+
+
+def _turn_on(switch: Any, key: int) -> None:
+    switch.assign(key)
+    # Whoever saves the variable saves it off. Some save it without this module's object, and the key as a constant: a
+    # Keras model that holds the loaded one as a layer does, and its copy would be on wherever it is loaded.
+    switch._serialize_to_tensors = lambda: {base.VARIABLE_VALUE_KEY: tf.constant(_OFF, tf.int64)}
 
 
 def make_switch() -> EngineSwitch:
@@ -241,7 +237,7 @@ def enable_switch(switch: Any) -> None:
     if not models.is_open(key):
         models.open_model(key, pathlib.Path(tf.compat.as_str(switch.manifest.asset_path.numpy())))
         weakref.finalize(switch.resource_handle, models.release_model, key)
-    switch.switch.assign(key)
+    _turn_on(switch.switch, key)
 
 
 def read_saved_model_proto(file: pathlib.Path) -> Any:

@@ -60,8 +60,7 @@ def write_saved_model(
         manifest_file = pathlib.Path(scratch) / layout.MANIFEST
         write_manifest(manifest, manifest_file)
         model.switch.manifest = tf.saved_model.Asset(str(manifest_file))
-        with model.switch.as_saved():
-            tf.saved_model.save(root, str(folder), signatures=dict(model.functions), options=options)
+        tf.saved_model.save(root, str(folder), signatures=dict(model.functions), options=options)
         for file in engine_files:
             atomic.copy_file(file, folder / layout.ASSETS / file.name)
 
