@@ -52,10 +52,11 @@ class LiveModel:
             for place, signature in enumerate(conversion.signatures)
         }
 
-    def add_engines(self, engines: Iterable[Engine]) -> None:
+    def add_engines(self, engines: Sequence[Engine]) -> None:
         """From now on, calls of these engines' shapes are theirs."""
         for engine in engines:
             self._runtime.add_engine(engine)
+        if engines:
             self._switch.turn_on()
 
     def find_shapes(self, signature: Signature, samples: Iterable[Mapping[str, Any]]) -> list[tuple[int, ShapeSet]]:

@@ -25,6 +25,7 @@ from tensorflow.python.trackable import base, resource
 from beforehand import environment
 from beforehand.records import TensorSpec
 from beforehand.runtime import models
+from beforehand.store import layout
 
 # The number counts changes of the call's form; an older form keeps its own token for as long as it can be loaded.
 TOKEN = "beforehand.run_engine.1"
@@ -158,7 +159,7 @@ def call_engine(
     # _noinline keeps the op in a function of its own: a process that has no kernel for it never makes one.
     engine.__name__ = f"{segment}_engine"
     engine_function = tf.function(engine, autograph=False, experimental_attributes={"_noinline": True})
-    native_function = _name_function(native, f"{segment}_native_segment")
+    native_function = _name_function(native, layout.name_native_segment(segment))
 
     def ask() -> list[tf.Tensor]:
         return list(engine_function(switch.resource_handle, *inputs))
