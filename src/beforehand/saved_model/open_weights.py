@@ -12,10 +12,11 @@ from beforehand.errors import GraphError
 from beforehand.records import Weight
 from beforehand.saved_model.read_saved_model import Source
 
+_NONE: Mapping[str, Any] = {}
 ReadWeight = Callable[[Weight], np.ndarray[Any, Any]]
 
 
-def open_weights(source: Source, constants: Mapping[str, Any]) -> ReadWeight:
+def open_weights(source: Source, constants: Mapping[str, Any] = _NONE) -> ReadWeight:
     """A function from a weight to its value.
 
     Args:
