@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from beforehand.lower.make_functions_unique import make_functions_unique
 from beforehand.records import FlatGraph, Segment, TensorSpec, Weight
 
 ReadWeight = Callable[[Weight], np.ndarray[Any, Any]]
@@ -54,6 +55,7 @@ def cut_segment(graph: FlatGraph, segment: Segment, tensors: Mapping[str, Tensor
     for name in segment.nodes:
         cut.node.append(_redirect(nodes[name], renamed))
     outputs = segment.output_tensors
+    make_functions_unique(cut)
     return CutSegment(
         _fold_constants(cut, outputs), tuple(renamed[t] for t in segment.input_tensors), outputs, tuple(large)
     )
