@@ -55,7 +55,7 @@ def make_cond(folder):
             return {"y": self.finish(v)}
 
     _save(Cond(41), folder)
-    return {"x": uniform()}
+    return {"x": uniform(decides=True)}
 
 
 @maker
@@ -75,7 +75,7 @@ def make_cond_with_text(folder):
             return {"y": self.finish(v), "text": text}
 
     _save(CondWithText(42), folder)
-    return {"x": uniform()}
+    return {"x": uniform(decides=True)}
 
 
 @maker
@@ -109,7 +109,7 @@ def make_while_with_print(folder):
             return {"y": self.finish(v), "rounds": i}
 
     _save(WhileWithPrint(44), folder)
-    return {"x": uniform()}
+    return {"x": uniform(decides=True)}
 
 
 @maker

@@ -89,5 +89,10 @@ def make_legacy_optimizer(folder):
     rng = np.random.default_rng(74)
     model.fit(rng.uniform(size=(8, 16, 16, 3)), rng.uniform(size=(8, 5)), verbose=0)
     model.save(folder, save_format="tf", include_optimizer=True)
-    model.export(str(pathlib.Path(folder).parent / "reference"))
+    reference = tf.Module()
+    reference.variables_of_model = model.variables
+    serve = tf.function(lambda image: {"scores": model(image, training=False)})
+    spec = tf.TensorSpec([None, 16, 16, 3], tf.float32, name="image")
+    signatures = {"serving_default": serve.get_concrete_function(spec)}
+    tf.saved_model.save(reference, str(pathlib.Path(folder).parent / "reference"), signatures=signatures)
     return {"image": uniform()}
