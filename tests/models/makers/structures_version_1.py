@@ -1,4 +1,4 @@
-"""SavedModels as TensorFlow 1 wrote them, and graphs of TensorFlow 1 wrapped in functions of TensorFlow 2."""
+"""SavedModels as TensorFlow 1 wrote them."""
 
 import contextlib
 import pathlib
@@ -12,15 +12,6 @@ from makers.registry import maker
 
 v1 = tf.compat.v1
 WORDS = ("the", "quick", "brown", "fox", "jumps", "over", "a", "lazy", "dog")
-
-
-@contextlib.contextmanager
-def control_flow_of_version_1():
-    v1.disable_control_flow_v2()
-    try:
-        yield
-    finally:
-        v1.enable_control_flow_v2()
 
 
 def _get_variable(name, rng, scale, *shape, **more):
@@ -186,107 +177,4 @@ def make_v1_partitioned(folder):
             session.run(v1.assign(part, rng.normal(0, 0.5 + index, part.shape)))
         hidden = tf.nn.relu(x @ tf.concat(parts, axis=0))
         v1.saved_model.simple_save(session, folder, {"x": x}, {"y": tf.nn.softmax(hidden @ second)})
-    return {"x": uniform()}
-
-
-def _wrap(function, *specs):
-    with control_flow_of_version_1():
-        return v1.wrap_function(function, list(specs))
-
-
-class _Wrapped(tf.Module):
-    """Weights, and a graph of TensorFlow 1 over them that was wrapped."""
-
-    def __init__(self, seed):
-        super().__init__()
-        rng = np.random.default_rng(seed)
-        self.stem = tf.Variable(rng.normal(0, 0.4, (12, 24)).astype(np.float32))
-        self.body = tf.Variable(rng.normal(0, 0.25, (24, 24)).astype(np.float32))
-        self.head = tf.Variable(rng.normal(0, 0.5, (24, 5)).astype(np.float32))
-
-    def finish(self, v):
-        return tf.nn.softmax(tf.nn.relu(v) @ self.head)
-
-
-def _save_wrapped(module, function, folder):
-    """One signature whose function holds nothing but a call of the wrapped graph, which is not inlined."""
-    module.wrapped = function
-
-    @tf.function(input_signature=[tf.TensorSpec([None, 12], tf.float32, name="x")])
-    def call(x):
-        return {"y": module.wrapped(x)}
-
-    tf.saved_model.save(module, folder, signatures={"serving_default": call})
-    return {"x": uniform()}
-
-
-@maker
-def make_v1_wrapped_loop(folder):
-    """Enter, Exit, Merge, Switch and NextIteration in a wrapped graph, dense layers before, within and behind."""
-    module = _Wrapped(85)
-
-    def graph(x):
-        start = tf.nn.relu(x @ module.stem) * 0.9 + 0.1
-        _, v = v1.while_loop(lambda i, v: i < 3, lambda i, v: (i + 1, tf.tanh(v @ module.body) + 0.1), [0, start])
-        return module.finish(v)
-
-    return _save_wrapped(module, _wrap(graph, tf.TensorSpec([None, 12], tf.float32)), folder)
-
-
-@maker
-def make_v1_wrapped_branch(folder):
-    """Switch and Merge in a wrapped graph; the branch depends on the values."""
-    module = _Wrapped(86)
-
-    def graph(x):
-        start = tf.nn.relu(x @ module.stem) * 0.9 + 0.1
-        v = v1.cond(
-            tf.reduce_mean(x) > 0.5,
-            lambda: tf.nn.relu(tf.tanh(start @ module.body)) + 0.3,
-            lambda: tf.sigmoid(start @ module.body) * 2.0,
-        )
-        return module.finish(v)
-
-    _save_wrapped(module, _wrap(graph, tf.TensorSpec([None, 12], tf.float32)), folder)
-    return {"x": uniform(decides=True)}
-
-
-@maker
-def make_v1_wrapped_array(folder):
-    """TensorArrayV3 in a loop of TensorFlow 1: a recurrence over the columns of the input."""
-    module = _Wrapped(87)
-
-    def graph(x):
-        steps = tf.reshape(x, [-1, 3, 4])
-        array = v1.TensorArray(tf.float32, 3, element_shape=[None, 4]).unstack(tf.transpose(steps, [1, 0, 2]))
-        written = v1.TensorArray(tf.float32, 3, element_shape=[None, 24])
-
-        def body(i, v, out):
-            v = tf.tanh(array.read(i) @ module.stem[:4] + v @ module.body)
-            return i + 1, v, out.write(i, v)
-
-        start = tf.zeros([tf.shape(x)[0], 24])
-        _, v, out = v1.while_loop(lambda i, v, out: i < 3, body, [0, start, written])
-        return module.finish(v + tf.reduce_mean(out.stack(), axis=0))
-
-    return _save_wrapped(module, _wrap(graph, tf.TensorSpec([None, 12], tf.float32)), folder)
-
-
-@maker
-def make_v1_wrapped_twice(folder):
-    """One wrapped graph with a loop, called twice: its frames have the same name."""
-    module = _Wrapped(88)
-
-    def graph(x):
-        start = tf.nn.relu(x @ module.stem) * 0.9 + 0.1
-        _, v = v1.while_loop(lambda i, v: i < 3, lambda i, v: (i + 1, tf.tanh(v @ module.body) + 0.1), [0, start])
-        return v
-
-    module.wrapped = _wrap(graph, tf.TensorSpec([None, 12], tf.float32))
-
-    @tf.function(input_signature=[tf.TensorSpec([None, 12], tf.float32, name="x")])
-    def call(x):
-        return {"y": module.finish(module.wrapped(x) + 0.5 * module.wrapped(x * 0.5))}
-
-    tf.saved_model.save(module, folder, signatures={"serving_default": call})
     return {"x": uniform()}
