@@ -14,8 +14,9 @@ from beforehand.pipeline import Conversion
 from beforehand.records import Engine, SegmentRecord, ShapeSet, Signature
 from beforehand.runtime import models, tensorflow_private
 from beforehand.runtime.model_runtime import ModelRuntime
+from beforehand.saved_model.keep_resources import KeptResources
 from beforehand.saved_model.make_callables import make_callable
-from beforehand.saved_model.make_functions import make_function
+from beforehand.saved_model.make_functions import State, make_function
 from beforehand.saved_model.pack_weights import PackedWeights
 from beforehand.saved_model.write_saved_model import ConvertedModel
 
@@ -41,14 +42,14 @@ class LiveModel:
             [weight for graph in graphs for weight in graph.variables],
             conversion.read_weight,
         )
+        resources = KeptResources(graphs, conversion.initializers, conversion.files, conversion.read_weight)
         self._switch = tensorflow_private.make_switch()
+        self._state = State(self._switch, self._weights, resources)
         self._runtime = ModelRuntime(conversion.signatures, segments, pathlib.Path(scratch.name))
         models.add_model(self._switch.key, self._runtime)
         weakref.finalize(self._switch.resource_handle, _release, self._switch.key, scratch)
         self.functions = {
-            signature.key: make_function(
-                *conversion.find_partition(signature.key), signature, place, self._switch, self._weights
-            )
+            signature.key: make_function(*conversion.find_partition(signature.key), signature, place, self._state)
             for place, signature in enumerate(conversion.signatures)
         }
 
@@ -109,7 +110,7 @@ class LiveModel:
         callables = {
             item.name: make_callable(item, self.functions[item.signature]) for item in self._conversion.callables
         }
-        return ConvertedModel(self.functions, callables, self._switch, self._weights)
+        return ConvertedModel(self.functions, callables, self._state)
 
 
 def _release(key: int, scratch: tempfile.TemporaryDirectory[str]) -> None:

@@ -10,13 +10,15 @@ import logging
 import pathlib
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from beforehand import environment
 from beforehand.backends.protocol import Backend
 from beforehand.build_engines.build_engine import build_engine
 from beforehand.build_engines.plan_engines import plan_engines
 from beforehand.errors import BuildError, LoweringError, NothingConvertedError
+from beforehand.freeze.find_resources import find_initializers
 from beforehand.freeze.freeze_signature import find_checkpoint_keys, freeze_signature
 from beforehand.freeze.hash_graph import hash_graph
 from beforehand.lower.lower_segment import lower_segment
@@ -26,6 +28,7 @@ from beforehand.records import (
     Engine,
     EngineSpec,
     FlatGraph,
+    Initializer,
     LoweredSegment,
     Partition,
     SegmentRecord,
@@ -39,6 +42,7 @@ from beforehand.saved_model.read_saved_model import read_saved_model
 from beforehand.segment.describe_tensors import describe_tensors
 from beforehand.segment.find_candidates import Support, find_left_out
 from beforehand.segment.segment_graph import segment_graph
+from beforehand.store import layout
 
 _log = logging.getLogger("beforehand")
 DEFAULT_SIGNATURE = "serving_default"
@@ -58,6 +62,8 @@ class Conversion:
         callables: Functions of the source's root that equal a signature.
         not_kept: What else the source's root had, in words.
         read_weight: Gives the value of a weight.
+        initializers: What fills the tables of the source, by their identity.
+        files: The folder of the source's assets.
     """
 
     signatures: tuple[Signature, ...]
@@ -68,6 +74,8 @@ class Conversion:
     callables: tuple[SourceCallable, ...]
     not_kept: tuple[str, ...]
     read_weight: ReadWeight
+    initializers: Mapping[str, Initializer]
+    files: pathlib.Path
 
     def find_partition(self, key: str) -> tuple[Partition, int]:
         """The partition of a signature, and the manifest's index of its first segment."""
@@ -91,7 +99,8 @@ def convert_model(
     source = read_saved_model(folder, tags, keys)
     callables, not_kept = read_callables(source)
     checkpoint_keys = find_checkpoint_keys(source.meta_graph, find_op_def)
-    read_weight = open_weights(source)
+    constants: dict[str, Any] = {}
+    read_weight = open_weights(source, constants)
     graphs: dict[str, int] = {}
     partitions: list[Partition] = []
     lowered: list[LoweredSegment] = []
@@ -102,6 +111,7 @@ def convert_model(
         graph = freeze_signature(
             source.meta_graph, item.signature, item.input_tensors, item.output_tensors, checkpoint_keys, find_op_def
         )
+        constants.update(graph.constants)
         identity = hash_graph(graph)
         if identity not in graphs:
             graphs[identity] = len(partitions)
@@ -115,7 +125,7 @@ def convert_model(
     signatures = tuple(item.signature for item in ordered)
     return Conversion(
         signatures, tuple(partitions), tuple(lowered), tuple(graph_of), tuple(first_segments), callables, not_kept,
-        read_weight,
+        read_weight, find_initializers(source.meta_graph, checkpoint_keys.tables, find_op_def), folder / layout.ASSETS,
     )  # fmt: skip
 
 

@@ -51,12 +51,41 @@ class Weight:
 
 
 @dataclasses.dataclass(frozen=True)
+class Resource:
+    """A table, or anything else with a state that is no variable: its node in the flat graph, and the graph that makes it.
+
+    `identity` is the same for nodes, of whatever signature, that stand for one resource.
+    """
+
+    node: str
+    identity: str
+    create: Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Initializer:
+    """What fills a resource once, when a SavedModel is loaded.
+
+    `graph` reads the resource from its placeholder `handle`, and its nodes `targets` are to be run; `assets` are the
+    constants in it that are the path of a file, with the file's name. A table with `checkpoint_keys` gets its keys and
+    values from there instead.
+    """
+
+    handle: str
+    graph: Any
+    targets: tuple[str, ...]
+    assets: tuple[tuple[str, str], ...]
+    checkpoint_keys: tuple[str, str] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
 class FlatGraph:
     """One signature as a flat graph: function calls inlined, weights as placeholders, control flow functional.
 
     `graph_def` is a `tf.compat.v1.GraphDef` that nobody changes; `input_tensors` and `output_tensors` are names such
     as `x:0`, in the order of the signature. `weights` are read only; `variables` are assigned by the graph itself and
-    appear as VarHandleOp nodes.
+    appear as VarHandleOp nodes, `resources` as the nodes that make them. `assets` are constants that are the path of a
+    file of the SavedModel, with its name; `constants` the values (TensorProto) of weights that were constants.
     """
 
     signature: Signature
@@ -65,6 +94,9 @@ class FlatGraph:
     output_tensors: tuple[str, ...]
     weights: tuple[Weight, ...]
     variables: tuple[Weight, ...] = ()
+    resources: tuple[Resource, ...] = ()
+    assets: tuple[tuple[str, str], ...] = ()
+    constants: tuple[tuple[str, Any], ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -252,12 +252,23 @@ def test_graphs_that_compute_something_else_have_other_hashes(tmp_path: pathlib.
     assert len(set(hashes.values())) == len(hashes)
 
 
-def test_an_input_that_is_no_placeholder_is_refused_by_name(tmp_path: pathlib.Path) -> None:
+def test_an_input_that_is_no_placeholder_becomes_one(tmp_path: pathlib.Path) -> None:
     v1 = tf.compat.v1
     with tf.Graph().as_default() as graph, v1.Session(graph=graph) as session:
         x = tf.identity(v1.placeholder(tf.float32, [None, 3]), name="not_a_placeholder")
+        keep = v1.placeholder_with_default(0.5, [], name="keep")
+        v1.saved_model.simple_save(session, str(tmp_path / "v1"), {"x": x, "keep": keep}, {"y": x * keep})
+    frozen = freeze(tmp_path / "v1")
+    assert sorted(frozen.list_ops()) == ["Mul", "Placeholder", "Placeholder"]
+    assert sorted(frozen.graph.input_tensors) == ["keep:0", "not_a_placeholder:0"]
+
+
+def test_an_input_that_is_one_of_several_outputs_is_refused_by_name(tmp_path: pathlib.Path) -> None:
+    v1 = tf.compat.v1
+    with tf.Graph().as_default() as graph, v1.Session(graph=graph) as session:
+        x, _ = tf.split(v1.placeholder(tf.float32, [4, 3]), 2, name="halves")
         v1.saved_model.simple_save(session, str(tmp_path / "v1"), {"x": x}, {"y": x + 1.0})
-    with pytest.raises(GraphError, match=r"^BH205 the signature's input not_a_placeholder:0 is a Identity"):
+    with pytest.raises(GraphError, match=r"^BH205 the signature's input halves:0 is one of several outputs of a Split"):
         freeze(tmp_path / "v1")
 
 

@@ -11,12 +11,11 @@ import tensorflow as tf
 from beforehand.freeze.inline_functions import name_node
 
 
-def to_graph_def(nodes: Mapping[str, Any], source: Any) -> Any:
-    """The nodes in topological order, with the functions that control flow among them needs."""
+def to_graph_def(nodes: Mapping[str, Any], library: Mapping[str, Any], versions: Any) -> Any:
+    """The nodes in topological order, with the functions of `library` that control flow among them needs."""
     graph_def = tf.compat.v1.GraphDef()
-    graph_def.versions.CopyFrom(source.versions)
+    graph_def.versions.CopyFrom(versions)
     graph_def.node.extend(nodes[name] for name in sort_nodes(nodes))
-    library = {function.signature.name: function for function in source.library.function}
     waiting, kept = _list_functions(graph_def.node), set()
     while waiting:
         name = waiting.pop()

@@ -100,6 +100,36 @@ class EngineSwitch(resource.CapturableResource, tf.__internal__.tracking.AutoTra
         return children
 
 
+class KeptResource(resource.CapturableResource):
+    """A table of a source model, or the like: made and filled at every load, here and by TensorFlow alone.
+
+    Args:
+        make: Adds what makes the resource to the graph being traced, and returns its handle.
+        fill: Adds what fills it.
+    """
+
+    def __init__(self, make: Callable[[], tf.Tensor], fill: Callable[[tf.Tensor], Any]) -> None:
+        super().__init__(device="CPU")
+        self._make = make
+        self._fill = fill
+        with tf.init_scope():
+            handle = self.resource_handle  # made now: made lazily, it would belong to the graph that fills it
+            self._run(lambda: fill(handle))
+
+    @staticmethod
+    def _run(function: Callable[[], Any]) -> Any:
+        # Graphs can be imported into graphs only.
+        return tf.function(function, autograph=False)() if tf.executing_eagerly() else function()
+
+    def _create_resource(self) -> tf.Tensor:
+        return self._run(self._make)
+
+    def _initialize(self) -> tf.Tensor:
+        """Traced when the object is saved: every load runs it."""
+        self._fill(self.resource_handle)
+        return tf.constant(1)
+
+
 def _turn_on(switch: Any, key: int) -> None:
     switch.assign(key)
     # Whoever saves the variable saves it off. Some save it without this module's object, and the key as a constant: a

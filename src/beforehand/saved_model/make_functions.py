@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -9,7 +10,17 @@ import tensorflow as tf
 
 from beforehand.records import Partition, Segment, Signature, TensorSpec, Weight
 from beforehand.runtime.tensorflow_private import EngineSwitch, add_functions, call_engine
+from beforehand.saved_model.keep_resources import KeptResources
 from beforehand.saved_model.pack_weights import PackedWeights
+
+
+@dataclasses.dataclass(frozen=True)
+class State:
+    """What the functions of a model share: its switch, weights, tables and files."""
+
+    switch: EngineSwitch
+    weights: PackedWeights
+    resources: KeptResources
 
 
 def make_function(
@@ -17,8 +28,7 @@ def make_function(
     first_segment: int,
     signature: Signature,
     place: int,
-    switch: EngineSwitch,
-    weights: PackedWeights,
+    state: State,
 ) -> Any:
     """A concrete function of a signature.
 
@@ -27,11 +37,10 @@ def make_function(
         first_segment: Index of the partition's first segment in the manifest.
         signature: The signature, or another one that has the same graph.
         place: Index of the signature in the manifest.
-        switch: The model's switch.
-        weights: The model's weights.
+        state: What the model's functions share.
     """
     add_functions(partition.graph.graph_def)
-    maker = _FunctionMaker(partition, place, first_segment, switch, weights)
+    maker = _FunctionMaker(partition, place, first_segment, state)
 
     def signature_function(**inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         results = maker.make([inputs[spec.name] for spec in signature.inputs])
@@ -45,18 +54,19 @@ def make_function(
 class _FunctionMaker:
     """Puts a partition's nodes into the graph being traced, level by level."""
 
-    def __init__(
-        self, partition: Partition, place: int, first_segment: int, switch: EngineSwitch, weights: PackedWeights
-    ) -> None:
+    def __init__(self, partition: Partition, place: int, first_segment: int, state: State) -> None:
         self._partition = partition
         self._graph = partition.graph
         self._nodes = {node.name: node for node in self._graph.graph_def.node}
         self._weights = {weight.node: weight for weight in self._graph.weights}
         self._variables = {weight.node: weight for weight in self._graph.variables}
+        self._handles = {*self._variables, *(resource.node for resource in self._graph.resources)}
+        self._handles.update(node for node, _ in self._graph.assets)
         self._place = place
         self._first_segment = first_segment
-        self._switch = switch
-        self._packed = weights
+        self._switch = state.switch
+        self._packed = state.weights
+        self._resources = state.resources
 
     def make(self, inputs: Sequence[tf.Tensor]) -> list[tf.Tensor]:
         """The signature's outputs."""
@@ -110,17 +120,16 @@ class _FunctionMaker:
                 other = tensor.lstrip("^").partition(":")[0]
                 if other in self._weights:
                     weights[other] = self._weights[other]
-                elif other not in chosen and self._nodes[other].op in ("Const", "VarHandleOp"):
+                elif other not in chosen and (self._nodes[other].op == "Const" or other in self._handles):
                     constants[other] = None
         inside = chosen | {name for name in constants if self._nodes[name].op == "Const"}
         for name in self._nodes:  # in topological order
-            if name in inside and name not in self._variables:
+            if name in inside and name not in self._handles:
                 chunk.node.append(self._strip_control(self._nodes[name], inside, values, effects))
         known = dict(values)
         known.update(zip((f"{name}:0" for name in weights), self._packed.take(list(weights.values())), strict=True))
-        for name in {*chosen, *constants} & set(self._variables):
-            # By way of an op: what is mapped to must be a tensor of the graph being traced.
-            known[f"{name}:0"] = tf.identity(self._packed.assigned[self._variables[name].checkpoint_key].handle)
+        handles = self._find_handles({*chosen, *constants})
+        known.update(handles)
         used = {_full(tensor) for node in chunk.node for tensor in node.input}
         input_map = {tensor: value for tensor, value in known.items() if tensor in used}
         operations = tf.graph_util.import_graph_def(
@@ -130,8 +139,21 @@ class _FunctionMaker:
         for node, operation in zip(chunk.node, operations, strict=True):
             found[f"^{node.name}"] = operation
             found.update((f"{node.name}:{index}", tensor) for index, tensor in enumerate(operation.outputs))
-        found.update((f"{name}:0", known[f"{name}:0"]) for name in chosen & set(self._variables))
+        found.update((tensor, value) for tensor, value in handles.items() if tensor.partition(":")[0] in chosen)
         return found
+
+    def _find_handles(self, names: set[str]) -> dict[str, tf.Tensor]:
+        """Of the variables, resources and assets among `names`, what stands for them in the graph being traced."""
+        wanted = {f"{name}:0" for name in names & self._handles}
+        if not wanted:
+            return {}
+        values = self._resources.find_values(self._graph)
+        values.update(
+            (f"{name}:0", self._packed.assigned[weight.checkpoint_key].handle)
+            for name, weight in self._variables.items()
+        )
+        # By way of an op: what is mapped to must be a tensor of the graph being traced.
+        return {tensor: tf.identity(values[tensor]) for tensor in sorted(wanted)}
 
     def _strip_control(self, node: Any, inside: set[str], values: Mapping[str, Any], effects: bool) -> Any:
         control = [tensor for tensor in node.input if tensor.startswith("^")]

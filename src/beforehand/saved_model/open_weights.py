@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,17 +12,24 @@ from beforehand.errors import GraphError
 from beforehand.records import Weight
 from beforehand.saved_model.read_saved_model import Source
 
+_NONE: Mapping[str, Any] = {}
 ReadWeight = Callable[[Weight], np.ndarray[Any, Any]]
 
 
-def open_weights(source: Source) -> ReadWeight:
+def open_weights(source: Source, constants: Mapping[str, Any] = _NONE) -> ReadWeight:
     """A function from a weight to its value.
+
+    Args:
+        source: The SavedModel.
+        constants: TensorProtos of weights that are no variables, by their checkpoint key; may still grow.
 
     That function raises GraphError (BH205) where the checkpoint has no such weight.
     """
     made: list[Any] = []  # a model without variables has no checkpoint: open it when the first weight is asked for
 
     def read(weight: Weight) -> np.ndarray[Any, Any]:
+        if weight.checkpoint_key in constants:
+            return np.asarray(tf.make_ndarray(constants[weight.checkpoint_key]))
         if not made:
             made.append(tf.train.load_checkpoint(source.checkpoint))
         if not weight.checkpoint_key or not made[0].has_tensor(weight.checkpoint_key):
