@@ -49,7 +49,7 @@ def freeze_signature(
     nodes, moved = inline_functions(meta_graph.graph_def, [*output_tensors, *input_tensors], find_op_def)
     outputs = tuple(moved[tensor] for tensor in output_tensors)
     inputs = tuple(moved[tensor] for tensor in input_tensors)
-    _cut_at_inputs(nodes, inputs, signature, find_op_def)
+    inputs, outputs = _cut_at_inputs(nodes, inputs, outputs, signature, find_op_def)
     prune(nodes, [*outputs, *inputs])
     library = list_functions(meta_graph.graph_def)
     library.update(flatten_control_flow(nodes, library, _list_variables(nodes), find_op_def))
@@ -113,18 +113,30 @@ def _find_restored(nodes: Mapping[str, Any], tensor: str) -> str:
     return str(restored.reshape(-1)[int(index)].decode())
 
 
-def _cut_at_inputs(nodes: dict[str, Any], inputs: Iterable[str], signature: Signature, find_op_def: FindOpDef) -> None:
-    """Make every input a placeholder of its own, whatever made it before (TF1 signatures may name any tensor)."""
+def _cut_at_inputs(
+    nodes: dict[str, Any], inputs: Iterable[str], outputs: Iterable[str], signature: Signature, find_op_def: FindOpDef
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Make every input a placeholder of its own, whatever made it before (TF1 signatures may name any tensor).
+
+    Returns:
+        The inputs and the outputs by their tensors now.
+    """
+    moved: dict[str, str] = {}
     for tensor, spec in zip(inputs, signature.inputs, strict=True):
         node = nodes[name_node(tensor)]
         if node.op == "Placeholder":
             continue
+        name = node.name
         if len(list_outputs(node, find_op_def)) != 1:
-            raise GraphError(
-                f"the signature's input {tensor} is one of several outputs of a {node.op}, not a placeholder",
-                advice="export the model with inputs that are placeholders",
-            )
-        nodes[node.name] = make_value_placeholder(node.name, spec.dtype, spec.shape)
+            name = f"{name}/{spec.name}"
+            moved[tensor] = f"{name}:0"
+        nodes[name] = make_value_placeholder(name, spec.dtype, spec.shape)
+    for node in nodes.values():
+        if any(tensor in moved for tensor in node.input):
+            tensors = [moved.get(tensor, tensor) for tensor in node.input]
+            del node.input[:]
+            node.input.extend(tensors)
+    return tuple(moved.get(tensor, tensor) for tensor in inputs), tuple(moved.get(tensor, tensor) for tensor in outputs)
 
 
 def _list_variables(nodes: Mapping[str, Any]) -> dict[str, Variable]:

@@ -131,7 +131,7 @@ class _FunctionMaker:
         handles = self._find_handles({*chosen, *constants})
         known.update(handles)
         used = {_full(tensor) for node in chunk.node for tensor in node.input}
-        input_map = {tensor: value for tensor, value in known.items() if tensor in used}
+        input_map = {tensor: _to_tensor(value) for tensor, value in known.items() if tensor in used}
         operations = tf.graph_util.import_graph_def(
             chunk, input_map=input_map, return_elements=[node.name for node in chunk.node], name=""
         )
@@ -166,6 +166,16 @@ class _FunctionMaker:
         del copy.input[:]
         copy.input.extend([*data, *kept])
         return copy
+
+
+def _to_tensor(value: Any) -> tf.Tensor:
+    """An operation to be waited for as a tensor of it, the only form in which importing takes it."""
+    if not isinstance(value, tf.Operation):
+        return value
+    if value.outputs:
+        return value.outputs[0]
+    with tf.control_dependencies([value]):
+        return tf.constant(0, name="done")
 
 
 def _full(tensor: str) -> str:
