@@ -22,7 +22,9 @@ from beforehand.freeze.read_variables import (
     replace_reads,
 )
 from beforehand.freeze.to_graph_def import to_graph_def
-from beforehand.records import FlatGraph, Signature, Weight
+from beforehand.records import PART, FlatGraph, Signature, Weight
+
+_NONE: Mapping[str, str] = {}
 
 
 def freeze_signature(
@@ -79,18 +81,23 @@ class CheckpointKeys:
     tables: Mapping[str, tuple[str, str]]
 
 
-def find_checkpoint_keys(meta_graph: Any, find_op_def: FindOpDef) -> CheckpointKeys:
-    """The keys in the checkpoint, read off the graph's own restore op.
+def find_checkpoint_keys(
+    meta_graph: Any, find_op_def: FindOpDef, object_keys: Mapping[str, str] = _NONE
+) -> CheckpointKeys:
+    """The keys in the checkpoint, read off the graph's own restore op, which TF1 and TF2 SavedModels have alike.
 
-    The restore op is what every loader of TensorFlow runs, so this holds for TF1 and TF2 SavedModels alike.
+    Args:
+        meta_graph: The MetaGraphDef.
+        find_op_def: The OpDef of a stock op.
+        object_keys: The keys of variables by their nodes, so far as the objects of the SavedModel tell them.
     """
     restore = meta_graph.saver_def.restore_op_name
     if not restore:
-        return CheckpointKeys({}, {})
+        return CheckpointKeys(object_keys, {})
     # In a TF2 SavedModel it names a tensor of the call of a traced function, in a TF1 one an op.
     output = restore if ":" in restore else f"^{restore}"
     nodes, _ = inline_functions(meta_graph.graph_def, [output], find_op_def)
-    variables: dict[str, str] = {}
+    variables = dict(object_keys)
     tables: dict[str, tuple[str, str]] = {}
     for node in nodes.values():
         if node.op in ("AssignVariableOp", "Assign"):
@@ -105,12 +112,18 @@ def find_checkpoint_keys(meta_graph: Any, find_op_def: FindOpDef) -> CheckpointK
 
 
 def _find_restored(nodes: Mapping[str, Any], tensor: str) -> str:
-    """The checkpoint's key of a tensor, empty if it does not come from the checkpoint."""
+    """The checkpoint's key of a tensor, empty if it does not come from the checkpoint.
+
+    A variable that was partitioned has one key for all of its parts; which one this is follows after `PART`.
+    """
     name, _, index = follow(nodes, tensor).partition(":")
     if nodes[name].op != "RestoreV2":
         return ""
-    restored = tf.make_ndarray(nodes[name_node(nodes[name].input[1])].attr["value"].tensor)
-    return str(restored.reshape(-1)[int(index)].decode())
+    keys, parts = (
+        tf.make_ndarray(nodes[name_node(tensor)].attr["value"].tensor).reshape(-1)[int(index)].decode()
+        for tensor in nodes[name].input[1:3]
+    )
+    return f"{keys}{PART}{parts}" if parts else str(keys)
 
 
 def _cut_at_inputs(
