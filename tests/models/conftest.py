@@ -45,9 +45,7 @@ def lived_model(
         if name not in lives:
             names = [name] if TABLE[name].alone else list(_list_together(name, wanted - set(lives)))
             folder = tmp_path_factory.mktemp("lives")
-            lives.update(
-                life_cycle.run_lives(life_cycle.make_models(names, folder), TABLE, folder / "converted")
-            )
+            lives.update(life_cycle.run_lives(life_cycle.make_models(names, folder), TABLE, folder / "converted"))
         return lives[name]
 
     return live

@@ -82,8 +82,9 @@ def _draw(spec, shape, rng, folder):
         return (np.arange(shape[-1]) < lengths).astype(spec["dtype"])
     if kind == "rows":
         rows = np.load(folder / spec["file"])[spec["name"]]
-        if list(shape) == list(rows.shape[1:]):  # one row alone
-            return rows[rng.integers(0, len(rows))]
-        assert list(rows.shape[1:]) == list(shape[1:]), f"{spec['name']} has rows of {rows.shape[1:]}, not of {shape}"
-        return rows[rng.integers(0, len(rows), shape[0])]
+        count = shape[: len(shape) + 1 - rows.ndim]  # () for one row alone
+        assert list(rows.shape[1:]) == list(shape[len(count) :]), (
+            f"{spec['name']} has rows of {rows.shape[1:]}: {shape}"
+        )
+        return rows[rng.integers(0, len(rows), count)]
     raise ValueError(f"nobody can draw {kind}")

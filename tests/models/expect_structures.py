@@ -43,7 +43,9 @@ STRUCTURES: dict[str, Expectation] = {
         segments=None,
     ),
     "while": _expect(_X, segments=None),
-    "while_with_print": _expect(_X, batches=(1, 4) * 2, segments=None, native="tf.print", share=0.95, still=("rounds",)),
+    "while_with_print": _expect(
+        _X, batches=(1, 4) * 2, segments=None, native="tf.print", share=0.95, still=("rounds",)
+    ),
     "while_with_random": _expect(_X, segments=None, native="random numbers", share=0.95),
     "while_with_text": _expect(_X, segments=None, native=_STRINGS, share=0.95),
     # Ragged, sums, assertions, random numbers.
@@ -98,8 +100,8 @@ STRUCTURES: dict[str, Expectation] = {
     "no_inline": _expect(_X),
     "jit_compiled": _expect(_X),
     # Keras.
-    "keras_saved": _expect(_IMAGE),
-    "keras_trained": _expect(_IMAGE),
+    "keras_saved": _expect(("inputs", [16, 16, 3])),
+    "keras_trained": _expect(("inputs", [16, 16, 3])),
     "legacy_keras": _expect(_IMAGE),
     "legacy_optimizer": _expect(_IMAGE),
     # TensorFlow 1.
@@ -108,7 +110,7 @@ STRUCTURES: dict[str, Expectation] = {
         unseen={KEY: {"x": [3, 10], "words": [3]}},
         native=_STRINGS,
     ),
-    "v1_builder": _expect(("words", [5]), native=_STRINGS),
+    "v1_builder": _expect(("words", [5]), native=_STRINGS, share=0.98),
     "v1_estimator": Expectation(
         built={
             KEY: [{"inputs": [batch]} for batch in (1, 4)],

@@ -31,10 +31,10 @@ def _make_keras_model(seed):
 
 @maker
 def make_keras_saved(folder):
-    """`tf.saved_model.save` of a Keras 3 model: each weight is twice in its checkpoint."""
+    """`tf.saved_model.save` of a Keras 3 model: each variable is twice in its graph, and its restore op knows one of them."""
     model = _make_keras_model(71)
     tf.saved_model.save(model, folder)
-    return {"image": uniform()}
+    return {"inputs": uniform()}
 
 
 @maker
@@ -45,7 +45,7 @@ def make_keras_trained(folder):
     rng = np.random.default_rng(72)
     model.fit(rng.uniform(size=(8, 16, 16, 3)), rng.uniform(size=(8, 5)), verbose=0)
     tf.saved_model.save(model, folder)
-    return {"image": uniform()}
+    return {"inputs": uniform()}
 
 
 def _make_legacy_model(seed):

@@ -107,7 +107,12 @@ def make_v1_estimator(folder):
         session.run([v1.global_variables_initializer(), local_init_op, step.assign(100)])
         _write_estimator(folder, saver, local_init_op, {"examples": examples}, parsed, y)
     np.savez(pathlib.Path(folder).parent / "examples.npz", examples=_make_examples(rng))
-    return {"examples": rows_of("examples.npz", "examples"), "inputs": rows_of("examples.npz", "examples"), "x": uniform(), "word": text(*WORDS, "unknown")}
+    return {
+        "examples": rows_of("examples.npz", "examples"),
+        "inputs": rows_of("examples.npz", "examples"),
+        "x": uniform(),
+        "word": text(*WORDS, "unknown"),
+    }
 
 
 def _make_estimator_network(rng, x, ids):
