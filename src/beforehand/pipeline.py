@@ -34,6 +34,7 @@ from beforehand.records import (
     SegmentRecord,
     ShapeSet,
     Signature,
+    TensorSpec,
 )
 from beforehand.runtime.tensorflow_private import find_op_def
 from beforehand.saved_model.open_weights import ReadWeight, open_weights
@@ -41,7 +42,7 @@ from beforehand.saved_model.read_callables import SourceCallable, read_callables
 from beforehand.saved_model.read_object_keys import read_object_keys
 from beforehand.saved_model.read_saved_model import read_saved_model
 from beforehand.segment.describe_tensors import describe_tensors
-from beforehand.segment.find_candidates import Support, find_left_out
+from beforehand.segment.find_candidates import Support, find_crossing_lists, find_left_out
 from beforehand.segment.segment_graph import segment_graph
 from beforehand.store import layout
 
@@ -142,15 +143,7 @@ def _divide_graph(
         denied_nodes=frozenset(options.nodes_denylist),
     )
     for _ in range(_MAX_REFUSALS):
-        left_out = find_left_out(graph, tensors, support, find_op_def)
-        partition = segment_graph(
-            graph,
-            tensors,
-            left_out,
-            number=number,
-            minimum_size=options.minimum_segment_size,
-            max_segments=options.max_engines,
-        )
+        partition = _segment(graph, tensors, support, number, options)
         try:
             lowered = []
             for segment in partition.segments:
@@ -164,6 +157,25 @@ def _divide_graph(
         else:
             return partition, lowered
     raise LoweringError(f"{_MAX_REFUSALS} attempts to lower {graph.signature.key} found new nodes to refuse each time")
+
+
+def _segment(
+    graph: FlatGraph, tensors: Mapping[str, TensorSpec], support: Support, number: int, options: Options
+) -> Partition:
+    left_out = find_left_out(graph, tensors, support, find_op_def)
+    while True:
+        partition = segment_graph(
+            graph,
+            tensors,
+            left_out,
+            number=number,
+            minimum_size=options.minimum_segment_size,
+            max_segments=options.max_engines,
+        )
+        crossing = find_crossing_lists(partition)
+        if not crossing:
+            return partition
+        left_out.update(crossing)
 
 
 def _refuse_nothing(folder: pathlib.Path, partitions: Iterable[Partition], options: Options) -> None:

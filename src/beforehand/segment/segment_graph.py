@@ -2,17 +2,20 @@
 
 Method: every node gets a level, which rises by one wherever an edge passes between nodes that can enter an engine and
 nodes that cannot. A path between two nodes of one level never leaves that level, so each connected part of a level is
-convex: no search for cycles is needed, and the result depends on nothing but the graph.
+convex: no search for cycles is needed, and the result depends on nothing but the graph. A loop or branch of TensorFlow 1
+has one level as a whole (see find_regions.py).
 """
 
 from __future__ import annotations
 
 import dataclasses
+import graphlib
 from collections.abc import Iterable, Mapping
 
 from beforehand.records import FlatGraph, LeftOut, Partition, Segment, TensorSpec
 from beforehand.segment import reasons
 from beforehand.segment.count_flops import count_flops
+from beforehand.segment.find_regions import find_regions
 from beforehand.store.layout import name_segment
 
 # TF-TRT's rule: these are not counted in a segment's size, constants are.
@@ -75,6 +78,7 @@ class _View:
         }
         self.order = [n.name for n in graph.graph_def.node if n.name not in self.constants and n.name not in inputs]
         self._known = set(self.order)
+        self._regions = find_regions(self.nodes)
         self.consumers: dict[str, list[str]] = {name: [] for name in self.order}
         for name in self.order:
             for before in self._list_before(name):
@@ -85,20 +89,35 @@ class _View:
         names = (tensor.lstrip("^").partition(":")[0] for tensor in self.nodes[name].input)
         return [before for before in names if before in self._known]
 
+    def _list_units(self) -> list[list[str]]:
+        """Nodes in topological order; those of one region of TensorFlow 1's control flow come together."""
+        if not self._regions:
+            return [[name] for name in self.order]
+        members: dict[str, list[str]] = {}
+        for name in self.order:
+            members.setdefault(self._regions.get(name, name), []).append(name)
+        unit_of = {name: unit for unit, names in members.items() for name in names}
+        sorter = graphlib.TopologicalSorter(
+            {
+                unit: dict.fromkeys(unit_of[b] for name in names for b in self._list_before(name) if unit_of[b] != unit)
+                for unit, names in members.items()
+            }
+        )
+        return [members[unit] for unit in sorter.static_order()]
+
     def _find_levels(self) -> dict[str, int]:
         """Native nodes have even levels, the others odd ones."""
         levels: dict[str, int] = {}
         fixed: set[str] = set()  # nodes that depend on an input of the graph or on a native node
-        for name in self.order:
-            native = name in self.native
+        for unit in self._list_units():
+            native = unit[0] in self.native
             level = 0 if native else 1
-            before = [b for b in self._list_before(name) if b in levels]  # NextIteration of TF1 loops comes later
-            for other in before:
+            for other in (b for name in unit for b in self._list_before(name) if b in levels):
                 level = max(level, levels[other] + (native != (other in self.native)))
-            levels[name] = level
-            data = [tensor for tensor in self.nodes[name].input if not tensor.startswith("^")]
+            levels.update(dict.fromkeys(unit, level))
+            data = [tensor for name in unit for tensor in self.nodes[name].input if not tensor.startswith("^")]
             if native or any(t.partition(":")[0] in fixed or not self._is_inner(t) for t in data):
-                fixed.add(name)
+                fixed.update(unit)
         # What is computed from constants alone goes where it is used, or it would be a segment without an input.
         for name in reversed(self.order):
             users = self.consumers[name]
