@@ -39,6 +39,7 @@ from beforehand.records import (
 from beforehand.runtime.tensorflow_private import find_op_def
 from beforehand.saved_model.open_weights import ReadWeight, open_weights
 from beforehand.saved_model.read_callables import SourceCallable, read_callables
+from beforehand.saved_model.read_object_keys import read_object_keys
 from beforehand.saved_model.read_saved_model import read_saved_model
 from beforehand.segment.describe_tensors import describe_tensors
 from beforehand.segment.find_candidates import Support, find_crossing_lists, find_left_out
@@ -99,7 +100,7 @@ def convert_model(
     """
     source = read_saved_model(folder, tags, keys)
     callables, not_kept = read_callables(source)
-    checkpoint_keys = find_checkpoint_keys(source.meta_graph, find_op_def)
+    checkpoint_keys = find_checkpoint_keys(source.meta_graph, find_op_def, read_object_keys(source))
     constants: dict[str, Any] = {}
     read_weight = open_weights(source, constants)
     graphs: dict[str, int] = {}

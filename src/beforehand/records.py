@@ -7,6 +7,8 @@ from typing import Any
 
 Shape = tuple[int, ...]
 PartialShape = tuple["int | None", ...]
+# In a checkpoint key, what comes before the description of the part of a tensor; in the form of `RestoreV2`.
+PART = "\t"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,19 +1,22 @@
 """Process 3 of a life cycle: loads by plain `tf.saved_model.load`, and compares every answer with TensorFlow's.
 
-Usage: python check_model.py JOB, which is JSON: {"source", "converted", "scales", "seed", "repeats",
-"signatures": {KEY: {"built": [{INPUT: shape}, ...], "unseen": {INPUT: shape} or null}}}. The last line printed is JSON.
+Usage: python check_model.py JOBS, which is JSON: [{"source", "converted", "inputs", "seed", "repeats", "rtol", "atol",
+"signatures": {KEY: {"built": [{INPUT: shape}, ...], "unseen": {INPUT: shape} or null}}}, ...]. For each job a line of JSON
+is printed; {"failed": traceback} if it failed.
 """
 
 import json
 import logging
+import pathlib
 import sys
+import time
+import traceback
 
 import numpy as np
+from draw_inputs import draw_inputs
 
 import beforehand  # before TensorFlow: the import hook is on the way of every life cycle
 import beforehand.backends.openvino as backend
-
-RTOL, ATOL = 1e-3, 1e-4
 
 
 def spy_on_backend():
@@ -47,45 +50,68 @@ def collect_warnings():
 
 
 def compare(signature, original, shapes, job, rng):
-    """The worst misfit of any output, (|difference| - allowed), and TensorFlow's outputs."""
+    """By output, how wrong it is (see `measure_misfit`), and TensorFlow's outputs."""
     import tensorflow as tf
 
-    arrays = {name: rng.uniform(0, job["scales"][name], shape).astype(np.float32) for name, shape in shapes.items()}
+    arrays = draw_inputs(job["inputs"], shapes, rng, pathlib.Path(job["source"]).parent)
     inputs = {name: tf.constant(array) for name, array in arrays.items()}
     # By name, in any order: the converted one is asked in the reverse order of the original.
-    want = original(**inputs)
-    have = signature(**dict(reversed(list(inputs.items()))))
+    want = {name: value.numpy() for name, value in original(**inputs).items()}
+    have = {name: value.numpy() for name, value in signature(**dict(reversed(list(inputs.items())))).items()}
     assert sorted(want) == sorted(have), f"outputs {sorted(have)} instead of {sorted(want)}"
-    worst = -np.inf
-    for name in want:
-        expected, given = want[name].numpy(), have[name].numpy()
-        assert expected.shape == given.shape, f"{name} is {given.shape} instead of {expected.shape}"
-        assert expected.dtype == given.dtype, f"{name} is {given.dtype} instead of {expected.dtype}"
-        assert np.isfinite(given).all(), f"{name} is not finite"
-        worst = max(worst, float(np.max(np.abs(given - expected) - (ATOL + RTOL * np.abs(expected)))))
-    return worst, {name: value.numpy() for name, value in want.items()}
+    return {name: measure_misfit(name, want[name], have[name], job) for name in want}, want
+
+
+def measure_misfit(name, expected, given, job):
+    """The largest |difference|, and the largest by which it is more than allowed; whole numbers and text must be equal."""
+    expected, given = np.asarray(expected), np.asarray(given)
+    assert expected.shape == given.shape, f"{name} is {given.shape} instead of {expected.shape}"
+    assert expected.dtype == given.dtype, f"{name} is {given.dtype} instead of {expected.dtype}"
+    if not expected.size:
+        return {"error": 0.0, "misfit": 0.0}
+    if expected.dtype.kind != "f":
+        wrong = float((expected != given).sum())
+        return {"error": wrong, "misfit": wrong}
+    assert np.isfinite(given).all(), f"{name} is not finite"
+    difference = np.abs(given.astype(np.float64) - expected)
+    allowed = job["atol"] + job["rtol"] * np.abs(expected.astype(np.float64))
+    return {"error": float(difference.max()), "misfit": float((difference - allowed).max())}
+
+
+def measure_spread(first, second):
+    """How far two answers to different inputs are from each other: by the largest difference, or 1 if one is no number."""
+    if first.shape != second.shape:
+        return 1.0
+    if first.dtype.kind != "f":
+        return float(not np.array_equal(first, second))
+    return float(np.abs(first.astype(np.float64) - second).max(initial=0))
 
 
 def check_signature(signature, original, wanted, job, rng):
-    calls, misfit, spread = 0, -np.inf, np.inf
+    calls, misfits, errors, spreads = 0, {}, {}, {}
     for shapes in wanted["built"]:
         earlier = None
         for _ in range(job["repeats"]):
-            worst, outputs = compare(signature, original, shapes, job, rng)
-            calls, misfit = calls + 1, max(misfit, worst)
-            if earlier is not None:
-                spread = min(spread, *(float(np.abs(outputs[name] - earlier[name]).max()) for name in outputs))
+            measured, outputs = compare(signature, original, shapes, job, rng)
+            calls += 1
+            for name, value in measured.items():
+                misfits[name] = max(misfits.get(name, -np.inf), value["misfit"])
+                errors[name] = max(errors.get(name, 0.0), value["error"])
+                if earlier is not None:
+                    spreads[name] = max(spreads.get(name, 0.0), measure_spread(earlier[name], outputs[name]))
             earlier = outputs
-    return {"calls": calls, "misfit": misfit, "spread": spread}
+    return {"calls": calls, "misfits": misfits, "errors": errors, "spreads": spreads}
 
 
-def main(job):
-    seen = spy_on_backend()
-    warnings = collect_warnings()
+def check(job, seen, warnings):
     import tensorflow as tf
 
+    del seen[:], warnings[:]
     rng = np.random.default_rng(job["seed"])
-    original, loaded = tf.saved_model.load(job["source"]), tf.saved_model.load(job["converted"])
+    # What plain TensorFlow cannot load, its maker has put beside it in a form that it can.
+    reference = pathlib.Path(job["source"]).parent / "reference"
+    original = tf.saved_model.load(str(reference) if reference.is_dir() else job["source"])
+    loaded = tf.saved_model.load(job["converted"])
     result = {"signatures": {}, "keys": sorted(loaded.signatures), "source_keys": sorted(original.signatures)}
     for key, wanted in job["signatures"].items():
         result["signatures"][key] = check_signature(loaded.signatures[key], original.signatures[key], wanted, job, rng)
@@ -93,9 +119,8 @@ def main(job):
     del seen[:]
     for key, wanted in job["signatures"].items():
         if wanted["unseen"]:
-            result["signatures"][key]["unseen_misfit"], _ = compare(
-                loaded.signatures[key], original.signatures[key], wanted["unseen"], job, rng
-            )
+            measured, _ = compare(loaded.signatures[key], original.signatures[key], wanted["unseen"], job, rng)
+            result["signatures"][key]["unseen_misfits"] = {name: value["misfit"] for name, value in measured.items()}
     result["unseen"] = {"spy": list(seen), "stats": beforehand.stats(loaded), "warnings": list(warnings)}
     if "accuracy" in job:
         result["accuracy"] = measure_accuracy(original, loaded, job["accuracy"], seen)
@@ -119,5 +144,16 @@ def measure_accuracy(original, loaded, file, seen):
     return {**right, "of": len(data["labels"]), "engine_calls": len(seen)}
 
 
+def run(job, seen, warnings):
+    start = time.perf_counter()
+    try:
+        result = check(job, seen, warnings)
+    except Exception:  # noqa: BLE001 (whatever it was, the other jobs go on)
+        return {"failed": traceback.format_exc()}
+    return {**result, "seconds": time.perf_counter() - start}
+
+
 if __name__ == "__main__":
-    print(json.dumps(main(json.loads(sys.argv[1]))))
+    spied, warned = spy_on_backend(), collect_warnings()
+    for item in json.loads(sys.argv[1]):
+        print(json.dumps(run(item, spied, warned)), flush=True)

@@ -1,20 +1,33 @@
 """Process 2 of a life cycle: converts, builds, saves.
 
-Usage: python convert_model.py JOB, which is JSON: {"api": "drop-in" or "own", "source", "output", "form", "options",
-"builds": [[SIGNATURE, [{INPUT: shape}, ...]], ...]}. The last line printed is JSON: the engines and the summary.
+Usage: python convert_model.py JOBS, which is JSON: [{"api": "drop-in" or "own", "source", "output", "inputs", "form",
+"options", "builds": [[SIGNATURE, [{INPUT: shape}, ...]], ...]}, ...]. For each job a line of JSON is printed: the engines,
+the segments, what was left out, and the summary; or {"failed": traceback}.
 """
 
 import json
+import pathlib
 import sys
+import time
+import traceback
 
 import numpy as np
+from draw_inputs import draw_inputs, is_plain
 
 
-def make_samples(shapes, form, names):
-    """Samples of zeros in one of the forms that users choose; `names` is the order of the model's inputs."""
+def make_samples(job, shapes, form):
+    """Samples in one of the forms that users choose, in the order of the model's inputs.
+
+    Zeros, where a model takes nothing but floating-point numbers; else real values, since the shapes within may depend
+    on them.
+    """
+    rng = np.random.default_rng(100)
     for item in shapes:
-        arrays = {name: np.zeros(shape, np.float32) for name, shape in item.items()}
-        ordered = [arrays[name] for name in names]
+        if all(is_plain(job["inputs"][name]) for name in item):
+            arrays = {name: np.zeros(shape, job["inputs"][name]["dtype"]) for name, shape in item.items()}
+        else:
+            arrays = draw_inputs(job["inputs"], item, rng, pathlib.Path(job["source"]).parent)
+        ordered = list(arrays.values())
         yield {
             "dict": arrays,
             "reversed dict": dict(reversed(list(arrays.items()))),
@@ -32,7 +45,7 @@ def convert_by_drop_in(job):
         input_saved_model_dir=job["source"], input_saved_model_signature_key=key, **job["options"]
     )
     converter.convert()
-    converter.build(input_fn=lambda: make_samples(shapes, job["form"], list(shapes[0])))
+    converter.build(input_fn=lambda: make_samples(job, shapes, job["form"]))
     converter.save(job["output"])
     return converter._converter
 
@@ -43,17 +56,35 @@ def convert_by_own_api(job):
     converter = beforehand.Converter(job["source"], **job["options"])
     converter.convert()
     for key, shapes in job["builds"]:
-        converter.build(shapes=shapes, signature=key)
+        if job["form"] == "shapes":
+            converter.build(shapes=shapes, signature=key)
+        else:
+            converter.build(lambda shapes=shapes: make_samples(job, shapes, job["form"]), signature=key)
     converter.save(job["output"])
     return converter
 
 
-if __name__ == "__main__":
-    job = json.loads(sys.argv[1])
-    converter = (convert_by_drop_in if job["api"] == "drop-in" else convert_by_own_api)(job)
-    result = {
+def describe(converter):
+    return {
         "engines": [{**vars(engine), "shapes": engine.shapes.to_dict()} for engine in converter.engines],
-        "segments": [{"name": segment.name, "nodes": segment.nodes} for segment in converter.segments],
+        "segments": [
+            {"name": segment.name, "signature": segment.signature, "nodes": segment.nodes, "share": segment.flops_share}
+            for segment in converter.segments
+        ],
+        "left_out": [[key, vars(node)] for key, node in converter._make_manifest(()).native_nodes],
         "summary": converter.summary().to_dict(),
     }
-    print(json.dumps(result))
+
+
+def run(job):
+    start = time.perf_counter()
+    try:
+        result = describe((convert_by_drop_in if job["api"] == "drop-in" else convert_by_own_api)(job))
+    except Exception:  # noqa: BLE001 (whatever it was, the other jobs go on)
+        return {"failed": traceback.format_exc()}
+    return {**result, "seconds": time.perf_counter() - start}
+
+
+if __name__ == "__main__":
+    for job in json.loads(sys.argv[1]):
+        print(json.dumps(run(job)), flush=True)

@@ -18,6 +18,7 @@ from beforehand.records import Initializer, Resource, Weight
 
 _INIT_SIGNATURE = "__saved_model_init_op"
 _INIT_COLLECTIONS = ("saved_model_main_op", "legacy_init_op", "table_initializer")
+_ASSETS_COLLECTION = "saved_model_assets"
 # Constants of more bytes are kept with the weights: not in the graph, once for all signatures.
 LARGE_CONSTANT_BYTES = 1 << 16
 
@@ -49,11 +50,21 @@ def find_resources(nodes: Mapping[str, Any], find_op_def: FindOpDef) -> tuple[Re
 
 def list_assets(meta_graph: Any) -> dict[str, str]:
     """The files of a SavedModel, by the nodes that stand for their path: constants, or variables set by the init op."""
-    files = {name_node(asset.tensor_info.name): asset.filename for asset in meta_graph.asset_file_def}
+    files = {name_node(asset.tensor_info.name): asset.filename for asset in _list_asset_protos(meta_graph)}
     for node in meta_graph.graph_def.node:
         if node.op == "AssignVariableOp" and name_node(node.input[1]) in files:
             files[name_node(node.input[0])] = files[name_node(node.input[1])]
     return files
+
+
+def _list_asset_protos(meta_graph: Any) -> list[Any]:
+    """AssetFileDefs; TensorFlow 1 had them in a collection."""
+    found = list(meta_graph.asset_file_def)
+    if not found and _ASSETS_COLLECTION in meta_graph.collection_def:
+        for packed in meta_graph.collection_def[_ASSETS_COLLECTION].any_list.value:
+            found.append(tf.compat.v1.MetaGraphDef().asset_file_def.add())
+            packed.Unpack(found[-1])
+    return found
 
 
 def take_out_constants(nodes: dict[str, Any]) -> dict[Weight, Any]:

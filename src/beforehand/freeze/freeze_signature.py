@@ -23,7 +23,9 @@ from beforehand.freeze.read_variables import (
 )
 from beforehand.freeze.to_graph_def import to_graph_def
 from beforehand.graph.nodes import FindOpDef, list_outputs, name_node
-from beforehand.records import FlatGraph, Signature, Weight
+from beforehand.records import PART, FlatGraph, Signature, Weight
+
+_NONE: Mapping[str, str] = {}
 
 
 def freeze_signature(
@@ -50,7 +52,7 @@ def freeze_signature(
     nodes, moved = inline_functions(meta_graph.graph_def, [*output_tensors, *input_tensors], find_op_def)
     outputs = tuple(moved[tensor] for tensor in output_tensors)
     inputs = tuple(moved[tensor] for tensor in input_tensors)
-    _cut_at_inputs(nodes, inputs, signature, find_op_def)
+    inputs, outputs = _cut_at_inputs(nodes, inputs, outputs, signature, find_op_def)
     prune(nodes, [*outputs, *inputs])
     library = list_functions(meta_graph.graph_def)
     library.update(flatten_control_flow(nodes, library, _list_variables(nodes), find_op_def))
@@ -80,18 +82,23 @@ class CheckpointKeys:
     tables: Mapping[str, tuple[str, str]]
 
 
-def find_checkpoint_keys(meta_graph: Any, find_op_def: FindOpDef) -> CheckpointKeys:
-    """The keys in the checkpoint, read off the graph's own restore op.
+def find_checkpoint_keys(
+    meta_graph: Any, find_op_def: FindOpDef, object_keys: Mapping[str, str] = _NONE
+) -> CheckpointKeys:
+    """The keys in the checkpoint, read off the graph's own restore op, which TF1 and TF2 SavedModels have alike.
 
-    The restore op is what every loader of TensorFlow runs, so this holds for TF1 and TF2 SavedModels alike.
+    Args:
+        meta_graph: The MetaGraphDef.
+        find_op_def: The OpDef of a stock op.
+        object_keys: The keys of variables by their nodes, so far as the objects of the SavedModel tell them.
     """
     restore = meta_graph.saver_def.restore_op_name
     if not restore:
-        return CheckpointKeys({}, {})
+        return CheckpointKeys(object_keys, {})
     # In a TF2 SavedModel it names a tensor of the call of a traced function, in a TF1 one an op.
     output = restore if ":" in restore else f"^{restore}"
     nodes, _ = inline_functions(meta_graph.graph_def, [output], find_op_def)
-    variables: dict[str, str] = {}
+    variables = dict(object_keys)
     tables: dict[str, tuple[str, str]] = {}
     for node in nodes.values():
         if node.op in ("AssignVariableOp", "Assign"):
@@ -106,26 +113,44 @@ def find_checkpoint_keys(meta_graph: Any, find_op_def: FindOpDef) -> CheckpointK
 
 
 def _find_restored(nodes: Mapping[str, Any], tensor: str) -> str:
-    """The checkpoint's key of a tensor, empty if it does not come from the checkpoint."""
+    """The checkpoint's key of a tensor, empty if it does not come from the checkpoint.
+
+    A variable that was partitioned has one key for all of its parts; which one this is follows after `PART`.
+    """
     name, _, index = follow(nodes, tensor).partition(":")
     if nodes[name].op != "RestoreV2":
         return ""
-    restored = tf.make_ndarray(nodes[name_node(nodes[name].input[1])].attr["value"].tensor)
-    return str(restored.reshape(-1)[int(index)].decode())
+    keys, parts = (
+        tf.make_ndarray(nodes[name_node(tensor)].attr["value"].tensor).reshape(-1)[int(index)].decode()
+        for tensor in nodes[name].input[1:3]
+    )
+    return f"{keys}{PART}{parts}" if parts else str(keys)
 
 
-def _cut_at_inputs(nodes: dict[str, Any], inputs: Iterable[str], signature: Signature, find_op_def: FindOpDef) -> None:
-    """Make every input a placeholder of its own, whatever made it before (TF1 signatures may name any tensor)."""
+def _cut_at_inputs(
+    nodes: dict[str, Any], inputs: Iterable[str], outputs: Iterable[str], signature: Signature, find_op_def: FindOpDef
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Make every input a placeholder of its own, whatever made it before (TF1 signatures may name any tensor).
+
+    Returns:
+        The inputs and the outputs by their tensors now.
+    """
+    moved: dict[str, str] = {}
     for tensor, spec in zip(inputs, signature.inputs, strict=True):
         node = nodes[name_node(tensor)]
         if node.op == "Placeholder":
             continue
+        name = node.name
         if len(list_outputs(node, find_op_def)) != 1:
-            raise GraphError(
-                f"the signature's input {tensor} is one of several outputs of a {node.op}, not a placeholder",
-                advice="export the model with inputs that are placeholders",
-            )
-        nodes[node.name] = make_value_placeholder(node.name, spec.dtype, spec.shape)
+            name = f"{name}/{spec.name}"
+            moved[tensor] = f"{name}:0"
+        nodes[name] = make_value_placeholder(name, spec.dtype, spec.shape)
+    for node in nodes.values():
+        if any(tensor in moved for tensor in node.input):
+            tensors = [moved.get(tensor, tensor) for tensor in node.input]
+            del node.input[:]
+            node.input.extend(tensors)
+    return tuple(moved.get(tensor, tensor) for tensor in inputs), tuple(moved.get(tensor, tensor) for tensor in outputs)
 
 
 def _list_variables(nodes: Mapping[str, Any]) -> dict[str, Variable]:

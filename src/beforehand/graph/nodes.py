@@ -29,12 +29,19 @@ def list_outputs(node: Any, find_op_def: FindOpDef) -> list[tuple[str, int]]:
     found: list[tuple[str, int]] = []
     for output in definition.output_arg:
         if output.type_list_attr:
-            types = list(node.attr[output.type_list_attr].list.type)
+            types = list(_find_attribute(node, output.type_list_attr, definition).list.type)
         else:
-            dtype = node.attr[output.type_attr].type if output.type_attr else output.type
-            types = [dtype] * (node.attr[output.number_attr].i if output.number_attr else 1)
+            dtype = _find_attribute(node, output.type_attr, definition).type if output.type_attr else output.type
+            types = [dtype] * (_find_attribute(node, output.number_attr, definition).i if output.number_attr else 1)
         found.extend((f"{output.name}:{index}", dtype) for index, dtype in enumerate(types))
     return found
+
+
+def _find_attribute(node: Any, name: str, definition: Any) -> Any:
+    """A node's attribute, or its default, which exporters leave out (and to read a missing one would be to add it, empty)."""
+    if name in node.attr:
+        return node.attr[name]
+    return next(attribute.default_value for attribute in definition.attr if attribute.name == name)
 
 
 def sort_nodes(nodes: Mapping[str, Any]) -> list[str]:

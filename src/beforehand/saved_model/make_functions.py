@@ -185,9 +185,22 @@ def _import_chunk(chunk: Any, given: Mapping[str, Any]) -> dict[str, Any]:
 
 def _import_operations(chunk: Any, given: Mapping[str, Any]) -> list[Any]:
     operations: list[Any] = tf.graph_util.import_graph_def(
-        chunk, input_map=given, return_elements=[node.name for node in chunk.node], name=""
+        chunk,
+        input_map={tensor: _to_tensor(value) for tensor, value in given.items()},
+        return_elements=[node.name for node in chunk.node],
+        name="",
     )
     return operations
+
+
+def _to_tensor(value: Any) -> tf.Tensor:
+    """An operation to be waited for as a tensor of it, the only form in which importing takes it."""
+    if not isinstance(value, tf.Operation):
+        return value
+    if value.outputs:
+        return value.outputs[0]
+    with tf.control_dependencies([value]):
+        return tf.constant(0, name="done")
 
 
 def _full(tensor: str) -> str:
