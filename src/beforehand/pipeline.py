@@ -208,7 +208,12 @@ def describe_segments(conversion: Conversion) -> tuple[SegmentRecord, ...]:
         records.append(
             SegmentRecord(
                 segment.name, segment.signature, segment.size, segment.flops_share, segment.inputs, segment.outputs,
-                tuple(sorted(ops.items())),
+                tuple(sorted(ops.items())), _measure_weights(lowered),
             )
         )  # fmt: skip
     return tuple(records)
+
+
+def _measure_weights(lowered: LoweredSegment) -> int:
+    """Size of the segment as ONNX: two files in a folder of their own."""
+    return sum(file.stat().st_size for file in pathlib.Path(lowered.onnx_file).parent.iterdir())
