@@ -52,7 +52,10 @@ if __name__ == "__main__":
     job = json.loads(sys.argv[1])
     converter = (convert_by_drop_in if job["api"] == "drop-in" else convert_by_own_api)(job)
     result = {
-        "engines": [{**vars(engine), "shapes": engine.shapes.to_dict()} for engine in converter.engines],
+        "engines": [
+            {**vars(engine), "shapes": engine.shapes.to_dict(), "max_shapes": engine.shapes.to_max_dict()}
+            for engine in converter.engines
+        ],
         "segments": [{"name": segment.name, "nodes": segment.nodes} for segment in converter.segments],
         "summary": converter.summary().to_dict(),
     }
