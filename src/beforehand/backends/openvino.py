@@ -14,7 +14,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from beforehand import environment
-from beforehand.backends.protocol import Probe
+from beforehand.backends.openvino_errors import explain_refusal
+from beforehand.backends.protocol import Probe, Refusal
 from beforehand.errors import BuildError, BuildForbiddenError, PrecisionError
 from beforehand.records import EngineSpec, ShapeSet
 
@@ -72,6 +73,18 @@ class OpenVinoBackend:
                 why="this release builds CPU engines in FP32 only, and never falls back to it without being asked",
                 advice='precision_mode="FP32"; on the models measured it is faster than TensorFlow all the same',
             )
+
+    def check_model(self, onnx_file: str) -> Refusal | None:
+        """Read the model, which finds ops without a translation and nodes that are not valid: 11 ms for ResNet50.
+
+        `query_model` would ask the CPU plug-in too, for 0.23 s. It was seen to refuse tensors of unknown rank alone, which
+        no segment has.
+        """
+        try:
+            self._core.read_model(onnx_file)
+        except RuntimeError as error:
+            return explain_refusal(str(error), onnx_file)
+        return None
 
     def build(self, spec: EngineSpec) -> bytes:
         """Compile the segment's ONNX model at the spec's shapes and export it."""
