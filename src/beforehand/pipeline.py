@@ -6,14 +6,16 @@ SavedModel -> freeze -> segment -> lower (ONNX) -> plan -> build -> SavedModel; 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
 import pathlib
+import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from beforehand import environment
-from beforehand.backends.protocol import Backend
+from beforehand.backends.protocol import Backend, Refusal
 from beforehand.build_engines.build_engine import build_engine
 from beforehand.build_engines.plan_engines import plan_engines
 from beforehand.errors import BuildError, LoweringError, NothingConvertedError
@@ -26,18 +28,23 @@ from beforehand.records import (
     Engine,
     EngineSpec,
     FlatGraph,
+    LeftOut,
     LoweredSegment,
     Partition,
+    Segment,
     SegmentRecord,
     ShapeSet,
     Signature,
+    TensorSpec,
 )
 from beforehand.runtime.tensorflow_private import find_op_def
 from beforehand.saved_model.open_weights import ReadWeight, open_weights
 from beforehand.saved_model.read_callables import SourceCallable, read_callables
 from beforehand.saved_model.read_saved_model import read_saved_model
+from beforehand.segment import reasons
 from beforehand.segment.describe_tensors import describe_tensors
 from beforehand.segment.find_candidates import Support, find_left_out
+from beforehand.segment.find_refused import find_refused
 from beforehand.segment.segment_graph import segment_graph
 
 _log = logging.getLogger("beforehand")
@@ -130,6 +137,9 @@ def _divide_graph(
         denied_ops=frozenset(options.ops_denylist) | environment.read_denied_ops(),
         denied_nodes=frozenset(options.nodes_denylist),
     )
+    lower = functools.partial(_lower_checked, graph, tensors, read, backend, work)
+    try_nodes = functools.partial(_try_nodes, graph, tensors, lower)
+    refused: dict[str, str] = {}
     for _ in range(_MAX_REFUSALS):
         left_out = find_left_out(graph, tensors, support, find_op_def)
         partition = segment_graph(
@@ -140,19 +150,67 @@ def _divide_graph(
             minimum_size=options.minimum_segment_size,
             max_segments=options.max_engines,
         )
-        try:
-            lowered = []
-            for segment in partition.segments:
-                folder = tempfile.mkdtemp(prefix=f"{segment.name}.", dir=work)
-                lowered.append(lower_segment(graph, segment, tensors, read, pathlib.Path(folder)))
-        except LoweringError as error:
-            if not error.nodes:
-                raise
-            refused = tuple((name, str(error)) for name in error.nodes)
-            support = dataclasses.replace(support, refused=(*support.refused, *refused))
-        else:
+        lowered: list[LoweredSegment] = []
+        refused = {}
+        for segment in partition.segments:
+            result = lower(segment)
+            if isinstance(result, LoweredSegment):
+                lowered.append(result)
+            else:
+                refused.update(find_refused(segment.nodes, result, try_nodes))
+        if not refused:
             return partition, lowered
-    raise LoweringError(f"{_MAX_REFUSALS} attempts to lower {graph.signature.key} found new nodes to refuse each time")
+        for name, reason in refused.items():
+            _log.debug("%s stays native: %s", name, reason)
+        support = dataclasses.replace(support, refused=(*support.refused, *refused.items()))
+    raise LoweringError(
+        f"{_MAX_REFUSALS} attempts to lower {graph.signature.key} found new nodes to refuse each time",
+        nodes=tuple(refused),
+        why="; ".join(f"{name}: {reason}" for name, reason in refused.items())[:500],
+        advice="ops_denylist or nodes_denylist, with what these nodes have in common",
+    )
+
+
+def _lower_checked(
+    graph: FlatGraph,
+    tensors: Mapping[str, TensorSpec],
+    read: ReadWeight,
+    backend: Backend,
+    work: pathlib.Path,
+    segment: Segment,
+) -> LoweredSegment | Refusal:
+    """A segment as ONNX that the backend takes; or why there is none."""
+    folder = pathlib.Path(tempfile.mkdtemp(prefix=f"{segment.name}.", dir=work))
+    try:
+        lowered = lower_segment(graph, segment, tensors, read, folder)
+    except LoweringError as error:
+        shutil.rmtree(folder)
+        return Refusal(str(error), error.nodes)
+    refusal = backend.check_model(lowered.onnx_file)
+    if refusal:
+        shutil.rmtree(folder)
+    return refusal or lowered
+
+
+def _try_nodes(
+    graph: FlatGraph,
+    tensors: Mapping[str, TensorSpec],
+    lower: Callable[[Segment], LoweredSegment | Refusal],
+    nodes: Sequence[str],
+) -> Refusal | None:
+    """Lower these nodes alone, as one segment or several; nothing is kept."""
+    tried = set(nodes)
+    others = {
+        node.name: LeftOut(node.name, node.op, reasons.EXCLUDED)
+        for node in graph.graph_def.node
+        if node.name not in tried
+    }
+    for segment in segment_graph(graph, tensors, others, number=0, minimum_size=1, max_segments=0).segments:
+        result = lower(segment)
+        if isinstance(result, Refusal):
+            return result
+        shutil.rmtree(pathlib.Path(result.onnx_file).parent)
+    return None
 
 
 def _refuse_nothing(folder: pathlib.Path, partitions: Iterable[Partition], options: Options) -> None:

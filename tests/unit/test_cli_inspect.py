@@ -56,6 +56,7 @@ def make_manifest() -> Manifest:
         native_nodes=(
             ("serving_default", LeftOut("decode", "DecodeJpeg", "resource or string", "decode:0 is string")),
             ("serving_default", LeftOut("add", "AddV2", "segment too small")),
+            ("serving_default", LeftOut("det", "MatrixDeterminant", "refused by backend", "no rule for Det-18")),
         ),
         not_kept=("attribute `variables`",),
     )
@@ -176,7 +177,11 @@ def test_the_text_shows_everything_also_a_segment_without_engine(
     assert "TRTEngineOp_000_000 serving_default 7 75.0% 800 bytes 2, 1.8 kB in all" in lines
     assert "TRTEngineOp_000_001 serving_default 6 25.0% 800 bytes none: runs natively, in TensorFlow" in lines
     assert any("x=1x3 openvino FP32 cpu-x86_64 900 (actual 10)" in line and "ALTERED" in line for line in lines)
-    assert "native nodes: 2" in lines
+    assert "native nodes: 3" in lines
+    assert (
+        lines[lines.index("refused by backend: 1 (MatrixDeterminant 1x)") + 1]
+        == "MatrixDeterminant: no rule for Det-18"
+    )
     assert "resource or string: 1 (DecodeJpeg 1x)" in lines
     assert "not kept: attribute `variables`" in lines
     assert f"ALTERED: assets/{make_engine(1).file}" in lines

@@ -10,6 +10,9 @@ from typing import Any
 from beforehand.cli.collect_inspection import OK
 from beforehand.cli.progress import format_bytes
 from beforehand.records import describe_range, describe_shape
+from beforehand.segment.reasons import REFUSED
+
+_SHOWN_DETAILS = 10
 
 
 def format_inspection(found: dict[str, Any], folder: pathlib.Path) -> list[str]:
@@ -93,6 +96,9 @@ def _format_native_nodes(found: dict[str, Any]) -> list[str]:
         listed = ", ".join(f"{op} {number}x" for op, number in ops.most_common(6))
         more = f", and {len(ops) - 6} op types more" if len(ops) > 6 else ""
         lines.append(f"  {reason}: {count} ({listed}{more})")
+        if reason == REFUSED:  # of the other reasons the op type says it all
+            details = Counter(f"{node['op']}: {node['detail']}" for node in nodes if node["reason"] == reason)
+            lines += [f"    {detail}" for detail, _ in details.most_common(_SHOWN_DETAILS)]
     return lines
 
 
