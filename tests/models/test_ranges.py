@@ -29,7 +29,7 @@ def check_life_cycle(
     called = {KEY: [{name: [batch, dim] for name, dim in dims.items()} for batch in (6, 2, 3, 5, 4)]}
     outside = {KEY: {name: [7, dim] for name, dim in dims.items()}}
 
-    converted = life_cycle.convert_model(made, tmp_path / "converted", ranged, api="own")
+    converted = life_cycle.convert_model(made, tmp_path / "converted", ranged, api="own", form="shapes")
     checked = life_cycle.check_model(made, tmp_path / "converted", called, outside)
 
     result, stats = checked["signatures"][KEY], checked["built"]["stats"]
