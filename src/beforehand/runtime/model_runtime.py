@@ -34,7 +34,7 @@ class ModelRuntime:
         self.recorded: dict[int, dict[Shapes, None]] | None = None
         self._engines: list[dict[Shapes, LoadedEngine]] = [{} for _ in segments]
         self._lock = threading.Lock()
-        self._calls: Counter[tuple[int, bool]] = Counter()
+        self._native_calls: Counter[int] = Counter()
         self._unseen: Counter[tuple[int, Shapes]] = Counter()
 
     @classmethod
@@ -69,7 +69,7 @@ class ModelRuntime:
         if self.error is not None:
             self._decline(str(self.error))
             return None
-        shapes = tuple(array.shape for array in inputs)
+        shapes = tuple([array.shape for array in inputs])
         if self.recorded is not None:
             self.recorded.setdefault(segment, {})[shapes] = None
             return None
@@ -78,13 +78,10 @@ class ModelRuntime:
             self._decline_unseen(segment, shapes)
             return None
         try:
-            outputs = engine.run(inputs, self.segments[segment].outputs)
+            return engine.run(signature, inputs, self.segments[segment].outputs)
         except BeforehandError as error:
             self._decline(str(error))
             return None
-        with self._lock:
-            self._calls[signature, True] += 1
-        return outputs
 
     def _decline_unseen(self, segment: int, shapes: Shapes) -> None:
         with self._lock:
@@ -118,7 +115,7 @@ class ModelRuntime:
     def count_native(self, signature: int) -> None:
         """Count a call that TensorFlow answers."""
         with self._lock:
-            self._calls[signature, False] += 1
+            self._native_calls[signature] += 1
 
     def list_files(self) -> tuple[pathlib.Path, ...]:
         """The engine files that exist."""
@@ -135,11 +132,12 @@ class ModelRuntime:
     def list_stats(self) -> dict[str, Any]:
         """The counters, as plain data (the form that `beforehand.stats` promises)."""
         with self._lock:
-            calls, unseen = Counter(self._calls), Counter(self._unseen)
+            native_calls, unseen = Counter(self._native_calls), Counter(self._unseen)
         engines = [engine for table in self._engines for engine in table.values()]
+        engine_calls = sum((engine.count_calls() for engine in engines), Counter[int]())
         return {
             "signatures": {
-                signature.key: {"engine_calls": calls[i, True], "native_calls": calls[i, False]}
+                signature.key: {"engine_calls": engine_calls[i], "native_calls": native_calls[i]}
                 for i, signature in enumerate(self.signatures)
             },
             "engines": [engine.list_stats() for engine in engines],
