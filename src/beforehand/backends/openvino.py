@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import importlib.util
+import math
 import os
 import platform
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -22,6 +24,8 @@ from beforehand.records import EngineSpec, ShapeSet
 # f32 is said outright: OpenVINO takes bf16 by itself on CPUs that have it, and results then differ between CPUs.
 _CONFIG = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
 _DEVICE = "CPU"
+_LARGE_BYTES = 1 << 16
+_ALIGNMENT = 64
 
 
 class OpenVinoBackend:
@@ -158,31 +162,56 @@ class OpenVinoExecutable:
     """A compiled model with a pool of infer requests, one for each concurrent caller."""
 
     def __init__(self, compiled: Any, data: Any, input_names: Sequence[str], output_names: Sequence[str]) -> None:
+        import openvino  # noqa: PLC0415
+
         self._compiled = compiled
         self._data = data  # must outlive the model, which shares its memory
+        self._share: Callable[[np.ndarray[Any, Any]], Any] = partial(openvino.Tensor, shared_memory=True)
         self._inputs = [self._find_port(compiled.inputs, name) for name in input_names]
         self._outputs = [self._find_port(compiled.outputs, name) for name in output_names]
+        self._large = self._find_large(compiled.outputs)
         self._idle: list[Any] = []
 
     @staticmethod
     def _find_port(ports: Sequence[Any], name: str) -> int:
         return next(i for i, port in enumerate(ports) if name in port.get_names())
 
-    def run(self, inputs: Sequence[np.ndarray[Any, Any]]) -> list[np.ndarray[Any, Any]]:
-        """The outputs, as copies; inputs are read in place."""
-        import openvino  # noqa: PLC0415
+    @staticmethod
+    def _find_large(ports: Sequence[Any]) -> dict[int, tuple[tuple[int, ...], np.dtype[Any]]]:
+        """Shape and dtype of the outputs that are written where the caller will find them, by the index of their port."""
+        found = {}
+        for index, port in enumerate(ports):
+            if port.get_partial_shape().is_static:
+                shape, dtype = tuple(port.get_shape()), np.dtype(port.get_element_type().to_dtype())
+                if math.prod(shape) * dtype.itemsize >= _LARGE_BYTES:
+                    found[index] = (shape, dtype)
+        return found
 
+    def run(self, inputs: Sequence[np.ndarray[Any, Any]]) -> list[np.ndarray[Any, Any]]:
+        """The outputs, in memory of their own; inputs are read in place."""
         try:
             request = self._idle.pop()  # list.pop and append are atomic
         except IndexError:
             request = self._compiled.create_infer_request()
         for port, array in zip(self._inputs, inputs, strict=True):
             # Shared memory must be contiguous and writeable, though nothing writes to it.
-            usable = array.flags.c_contiguous and array.flags.writeable
-            tensor = openvino.Tensor(array if usable else np.array(array, order="C"), shared_memory=True)
-            request.set_input_tensor(port, tensor)
-        request.infer()
-        # Copies: a later call writes into the same buffers, and TensorFlow keeps aligned arrays without a copy.
-        outputs = [np.array(request.get_output_tensor(port).data, copy=True) for port in self._outputs]
+            flags = array.flags
+            usable = flags.c_contiguous and flags.writeable
+            request.set_input_tensor(port, self._share(array if usable else np.array(array, order="C")))
+        # A later call writes into the request's own buffers, and TensorFlow keeps aligned arrays without a copy: so
+        # large outputs are written to new memory at once, small ones are copied, which costs less than a tensor.
+        made = {port: make_aligned(shape, dtype) for port, (shape, dtype) in self._large.items()}
+        for port, array in made.items():
+            request.set_output_tensor(port, self._share(array))
+        views = request.infer(share_outputs=True).to_tuple()
+        outputs = [made[port] if port in made else views[port].copy() for port in self._outputs]
         self._idle.append(request)
         return outputs
+
+
+def make_aligned(shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+    """An array of its own, not filled, aligned so that TensorFlow takes it as it is (NumPy aligns to 16 bytes)."""
+    count = math.prod(shape) * dtype.itemsize
+    raw = np.empty(count + _ALIGNMENT, np.uint8)
+    start = -raw.ctypes.data % _ALIGNMENT
+    return raw[start : start + count].view(dtype).reshape(shape)

@@ -35,7 +35,7 @@ class ModelRuntime:
         self._engines: list[dict[Shapes, LoadedEngine]] = [{} for _ in segments]
         self._ranges: list[tuple[LoadedEngine, ...]] = [() for _ in segments]  # the narrowest first
         self._lock = threading.Lock()
-        self._calls: Counter[tuple[int, bool]] = Counter()
+        self._native_calls: Counter[int] = Counter()
         self._unseen: Counter[tuple[int, Shapes]] = Counter()
 
     @classmethod
@@ -76,7 +76,7 @@ class ModelRuntime:
         if self.error is not None:
             self._decline(str(self.error))
             return None
-        shapes = tuple(array.shape for array in inputs)
+        shapes = tuple([array.shape for array in inputs])
         if self.recorded is not None:
             self.recorded.setdefault(segment, {})[shapes] = None
             return None
@@ -85,13 +85,10 @@ class ModelRuntime:
             self._decline_unseen(segment, shapes)
             return None
         try:
-            outputs = engine.run(inputs, self.segments[segment].outputs)
+            return engine.run(signature, inputs, self.segments[segment].outputs)
         except BeforehandError as error:
             self._decline(str(error))
             return None
-        with self._lock:
-            self._calls[signature, True] += 1
-        return outputs
 
     def _find_range(self, segment: int, shapes: Shapes) -> LoadedEngine | None:
         """The narrowest range that holds these shapes; a segment has few ranges, so a search costs microseconds."""
@@ -137,7 +134,7 @@ class ModelRuntime:
     def count_native(self, signature: int) -> None:
         """Count a call that TensorFlow answers; those that only measure shapes are nobody's."""
         with self._lock:
-            self._calls[signature, False] += self.recorded is None
+            self._native_calls[signature] += self.recorded is None
 
     def list_files(self) -> tuple[pathlib.Path, ...]:
         """The engine files that exist."""
@@ -152,11 +149,12 @@ class ModelRuntime:
     def list_stats(self) -> dict[str, Any]:
         """The counters, as plain data (the form that `beforehand.stats` promises)."""
         with self._lock:
-            calls, unseen = Counter(self._calls), Counter(self._unseen)
+            native_calls, unseen = Counter(self._native_calls), Counter(self._unseen)
             engines = self._list_engines()
+        engine_calls = sum((engine.count_calls() for engine in engines), Counter[int]())
         return {
             "signatures": {
-                signature.key: {"engine_calls": calls[i, True], "native_calls": calls[i, False]}
+                signature.key: {"engine_calls": engine_calls[i], "native_calls": native_calls[i]}
                 for i, signature in enumerate(self.signatures)
             },
             "engines": [engine.list_stats() for engine in engines],

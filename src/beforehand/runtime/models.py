@@ -17,6 +17,7 @@ from beforehand.store.manifest import read_manifest
 _models: dict[int, ModelRuntime] = {}
 _lock = threading.Lock()
 _disabled = 0
+_SERVED, _NOT_SERVED = np.array(True), np.array(False)
 
 
 def open_model(key: int, manifest_file: pathlib.Path) -> None:
@@ -81,14 +82,14 @@ def serve(key: int, signature: int, segment: int, inputs: Sequence[np.ndarray[An
         outputs = None if _disabled else model.run(signature, segment, inputs)
         if outputs is None:
             model.count_native(signature)
-            return [np.False_, *model.make_empty_outputs(segment)]
+            return [_NOT_SERVED, *model.make_empty_outputs(segment)]
     except BeforehandError as error:
         record_error(error)
         raise _carry_code(error) from None
     except BaseException as error:
         record_error(error)
         raise
-    return [np.True_, *outputs]
+    return [_SERVED, *outputs]
 
 
 def _carry_code(error: BeforehandError) -> Exception:
