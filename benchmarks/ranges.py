@@ -34,7 +34,7 @@ def make_transformer():
     for _ in range(4):
         y = layers.LayerNormalization()(x)
         x = layers.Add()([x, layers.MultiHeadAttention(4, WIDTH // 4)(y, y)])
-        y = layers.Dense(4 * WIDTH, activation="gelu")(layers.LayerNormalization()(x))
+        y = layers.Dense(4 * WIDTH, activation="relu")(layers.LayerNormalization()(x))
         x = layers.Add()([x, layers.Dense(WIDTH)(y)])
     return keras.Model(ids, layers.Dense(2)(layers.GlobalAveragePooling1D()(x)))
 

@@ -81,6 +81,26 @@ def test_a_keras_model_is_converted_as_an_object(tmp_path: pathlib.Path) -> None
     assert sum(item["native_calls"] for item in stats["signatures"].values()) == 0
 
 
+def test_a_model_with_custom_gradients_is_saved_in_the_process_that_made_it(tmp_path: pathlib.Path) -> None:
+    """TensorFlow's registry then has Keras's own gradient of silu, with tensors of a graph that is gone."""
+    import keras
+    import tensorflow as tf
+
+    keras.utils.set_random_seed(19)
+    given = keras.Input((6,), name="x")
+    hidden = keras.layers.Activation("silu")(keras.layers.Dense(4)(given))
+    model = keras.Model(given, keras.layers.Dense(3)(hidden))
+    converter = beforehand.Converter(model)
+    converter.convert()
+    converter.build(shapes={"x": (2, 6)})
+    for options in (None, tf.saved_model.SaveOptions(experimental_custom_gradients=True)):
+        converter.save(tmp_path / "converted", options=options)
+    assert options.experimental_custom_gradients  # the user's own is not changed
+    x = np.random.default_rng(19).normal(size=(2, 6)).astype(np.float32)
+    [answer] = tf.saved_model.load(str(tmp_path / "converted")).signatures["serving_default"](x=tf.constant(x)).values()
+    np.testing.assert_allclose(answer, model(x), rtol=1e-3, atol=1e-4)
+
+
 def test_a_module_is_converted_as_an_object_with_both_of_its_signatures(tmp_path: pathlib.Path) -> None:
     import tensorflow as tf
 

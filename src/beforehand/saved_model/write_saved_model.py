@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import pathlib
 import tempfile
@@ -59,9 +60,21 @@ def write_saved_model(
         manifest_file = pathlib.Path(scratch) / layout.MANIFEST
         write_manifest(manifest, manifest_file)
         model.state.switch.manifest = tf.saved_model.Asset(str(manifest_file))
-        tf.saved_model.save(root, str(folder), signatures=dict(model.functions), options=options)
+        tf.saved_model.save(root, str(folder), signatures=dict(model.functions), options=_leave_gradients_out(options))
         for file in engine_files:
             atomic.copy_file(file, folder / layout.ASSETS / file.name)
+
+
+def _leave_gradients_out(options: Any) -> Any:
+    """The same options, without custom gradients: a converted signature refuses to be differentiated.
+
+    TensorFlow would trace those of the source's nodes, by a registry of this process. Where the source was made in the
+    same process, that has Keras's own functions, and saving fails ("Found invalid capture ... when saving custom
+    gradients", seen with EfficientNetB0's silu).
+    """
+    changed = copy.copy(options) if options is not None else tf.saved_model.SaveOptions()
+    changed.experimental_custom_gradients = False
+    return changed
 
 
 def check_target(target: pathlib.Path, source: pathlib.Path | None) -> None:
