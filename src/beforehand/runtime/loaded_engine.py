@@ -33,7 +33,7 @@ class LoadedEngine:
         self._lock = threading.Lock()
         self._calls: Counter[int] = Counter()
         self._loads = 0
-        self._checked: list[_Form] = []
+        self._checked: list[_Form] | None = None
 
     def run(
         self, signature: int, inputs: Sequence[np.ndarray[Any, Any]], promised: Sequence[TensorSpec]
