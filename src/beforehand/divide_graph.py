@@ -33,6 +33,7 @@ _log = logging.getLogger("beforehand")
 _MAX_REFUSALS = 50
 # An engine call costs 0.1 to 0.2 ms, in which TensorFlow does some million operations; a body may run a thousand times.
 _BODY_FLOPS = 2_000_000
+_LEAST_FLOPS = 1  # what only moves data, or computes shapes, is no faster in an engine
 
 
 def divide_graph(
@@ -94,7 +95,7 @@ class _Divider:
         tensors = self._describe(graph)
         left_out = find_left_out(graph, tensors, support, find_op_def)
         limits = SegmentLimits(
-            self._options.minimum_segment_size, self._options.max_engines, _BODY_FLOPS if is_body else 0
+            self._options.minimum_segment_size, self._options.max_engines, _BODY_FLOPS if is_body else _LEAST_FLOPS
         )
         while True:
             opened = self._open(graph, left_out, support)

@@ -10,6 +10,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from beforehand.build_engines.free_dimensions import free_dimensions
 from beforehand.build_engines.pair_shapes import make_range, pair_shapes
 from beforehand.pipeline import Conversion
 from beforehand.records import Engine, SegmentRecord, ShapeSet, Signature
@@ -86,7 +87,12 @@ class LiveModel:
                 measured = self._measure_shapes(signature, sample.low)
                 if sample.is_range:
                     measured = pair_shapes(measured, self._measure_shapes(signature, sample.high), self._segments)
-                wanted.extend(item for item in measured if item[0] not in own_indices)
+                lowered = self._conversion.lowered
+                wanted.extend(
+                    (index, free_dimensions(shapes, lowered[index].segment))
+                    for index, shapes in measured
+                    if index not in own_indices
+                )
         return wanted
 
     def _measure_shapes(self, signature: Signature, sample: Mapping[str, Any]) -> list[tuple[int, ShapeSet]]:

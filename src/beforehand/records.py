@@ -9,6 +9,8 @@ from typing import Any
 
 Shape = tuple[int, ...]
 PartialShape = tuple["int | None", ...]
+# Largest size of a dimension that may have any.
+UNBOUNDED = 2**31 - 1
 # In a checkpoint key, what comes before the description of the part of a tensor; in the form of `RestoreV2`.
 PART = "\t"
 
@@ -119,7 +121,8 @@ class Segment:
 
     `nodes` in topological order, without the constants and weights that they read (`constants`). `inputs` and
     `outputs` carry the names shown to users (an input of the signature has its name there); `input_tensors` and
-    `output_tensors` are those of the flat graph.
+    `output_tensors` are those of the flat graph. `free_inputs`: of each input, whether its unknown dimensions depend on
+    the values that the model is given.
     """
 
     name: str
@@ -133,6 +136,7 @@ class Segment:
     output_tensors: tuple[str, ...]
     level: int
     flops_share: float = 0.0
+    free_inputs: tuple[bool, ...] = ()
 
     @property
     def size(self) -> int:
@@ -207,6 +211,11 @@ class ShapeSet:
     def is_range(self) -> bool:
         """Whether there is more than one shape."""
         return bool(self.max_shapes)
+
+    @property
+    def is_bounded(self) -> bool:
+        """Whether every dimension has a largest size."""
+        return all(UNBOUNDED not in shape for shape in self.max_shapes)
 
     def contains(self, shapes: tuple[Shape, ...]) -> bool:
         """Whether these shapes, in the segment's order, lie within."""
@@ -316,6 +325,10 @@ def describe_shape(shape: PartialShape | None) -> str:
 
 
 def describe_range(low: Sequence[int], high: Sequence[int]) -> str:
-    """For messages, and as `--shapes` reads it: `1..8x224x224x3`, `1x3` where there is no range, `scalar`."""
+    """For messages, and as `--shapes` reads it: `1..8x224x224x3`, `1x3` where there is no range, `scalar`.
+
+    A dimension of any size is `1..`.
+    """
     dims = zip(low, high, strict=True)
-    return "x".join(str(a) if a == b else f"{a}..{b}" for a, b in dims) or "scalar"
+    texts = (str(a) if a == b else f"{a}..{'' if b == UNBOUNDED else b}" for a, b in dims)
+    return "x".join(texts) or "scalar"

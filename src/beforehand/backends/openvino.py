@@ -19,7 +19,7 @@ from beforehand import environment
 from beforehand.backends.openvino_errors import explain_refusal
 from beforehand.backends.protocol import Probe, Refusal
 from beforehand.errors import BuildError, BuildForbiddenError, PrecisionError
-from beforehand.records import EngineSpec, ShapeSet
+from beforehand.records import UNBOUNDED, EngineSpec, ShapeSet
 
 # f32 is said outright: OpenVINO takes bf16 by itself on CPUs that have it, and results then differ between CPUs.
 _CONFIG = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
@@ -95,7 +95,7 @@ class OpenVinoBackend:
         if environment.is_build_forbidden():
             raise BuildForbiddenError("OpenVINO was asked to compile", cause="forbidden", segment=spec.segment)
         model = self._core.read_model(spec.onnx_file)
-        if spec.shapes.is_range:
+        if spec.shapes.is_range and spec.shapes.is_bounded:
             _check_ends(model, spec)
         _reshape(model, spec.input_names, _list_dims(spec.shapes))
         exported = self._core.compile_model(model, _DEVICE, _CONFIG).export_model()
@@ -122,7 +122,7 @@ def _list_dims(shapes: ShapeSet) -> list[list[Any]]:
     import openvino  # noqa: PLC0415
 
     return [
-        [a if a == b else openvino.Dimension(a, b) for a, b in zip(low, high, strict=True)]
+        [a if a == b else openvino.Dimension(a, -1 if b == UNBOUNDED else b) for a, b in zip(low, high, strict=True)]
         for low, high in zip(shapes.shapes, shapes.max_shapes, strict=True)
     ]
 

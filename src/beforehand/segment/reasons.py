@@ -7,6 +7,7 @@ RESOURCE_OR_STRING = "resource or string"
 STATEFUL = "stateful"
 CONTROL_FLOW = "control flow"
 TOO_SMALL = "segment too small"
+TOO_LITTLE = "too little arithmetic"
 NO_INPUT = "segment without input"
 TOO_MANY = "too many segments"
 EXCLUDED = "excluded by user"
@@ -20,6 +21,7 @@ ALL = (
     STATEFUL,
     CONTROL_FLOW,
     TOO_SMALL,
+    TOO_LITTLE,
     NO_INPUT,
     TOO_MANY,
     EXCLUDED,

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping
 from beforehand.records import FlatGraph, LeftOut, Opened, Partition, Segment, TensorSpec
 from beforehand.segment import reasons
 from beforehand.segment.count_flops import count_flops
+from beforehand.segment.find_data_dependent import find_data_dependent
 from beforehand.segment.find_regions import find_regions
 from beforehand.store.layout import name_segment
 
@@ -62,9 +63,14 @@ def segment_graph(
     flops = {node.name: count_flops(node, tensors) for node in graph.graph_def.node}
     kept, dropped = _choose_parts(view, parts, limits, flops)
     total = sum(flops[name] for name in view.order) or 1
-    segments = tuple(
+    free = find_data_dependent(graph, tensors)
+    described = (
         _describe_segment(view, part, tensors, name_segment(0, index), index, sum(flops[n] for n in part) / total)
         for index, part in enumerate(kept)
+    )
+    segments = tuple(
+        dataclasses.replace(segment, free_inputs=tuple(tensor in free for tensor in segment.input_tensors))
+        for segment in described
     )
     inside = {name for segment in segments for name in segment.nodes}
     native = [name for name in view.order if name not in inside and name not in opened]
@@ -232,13 +238,14 @@ def _choose_parts(
     good = []
     for part in parts:
         size = view.measure(part)
-        too_small = size < limits.minimum_size or sum(flops[name] for name in part) < limits.minimum_flops
-        if limits.minimum_size < 0 or too_small or not size:
+        if limits.minimum_size < 0 or size < limits.minimum_size or not size:
             dropped.update(dict.fromkeys(part, reasons.TOO_SMALL))
         elif not view.list_inputs(part):
             dropped.update(dict.fromkeys(part, reasons.NO_INPUT))
         elif not view.list_outputs(part):
             dropped.update(dict.fromkeys(part, reasons.TOO_SMALL))
+        elif sum(flops[name] for name in part) < limits.minimum_flops:
+            dropped.update(dict.fromkeys(part, reasons.TOO_LITTLE))
         else:
             good.append((size, part))
     if limits.max_segments > 0:
