@@ -162,7 +162,8 @@ def test_several_large_engines_of_one_segment_are_offered_a_range(
     [offer] = offers
     assert offer == (
         "2 engines of TRTEngineOp_000_000 that differ in the batch alone cost 104 MB on disk, as each holds all weights; "
-        "one for x=1..2x3600 would cost 52 MB: build(..., batch_range=True), or --batch-range"
+        "one for x=1..2x3600 would cost 52 MB: build(..., batch_range=True), or --batch-range. "
+        "A call then takes 0 to 22 % longer (as measured on four models)"
     )
 
     ranged = beforehand.Converter(tmp_path / "source")

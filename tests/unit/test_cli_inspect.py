@@ -101,7 +101,8 @@ def test_the_json_has_the_form_that_other_tools_read(folder: pathlib.Path, capsy
         "engine_bytes": 2 * len(BYTES), "weight_bytes": 800, "range_offers": [{
             "engines": 2, "bytes": 1800, "range_bytes": 900, "shapes": {"x": [1, 3]}, "max_shapes": {"x": [8, 3]},
             "text": "2 engines of TRTEngineOp_000_000 that differ in the batch alone cost 0 MB on disk, as each holds all "
-            "weights; one for x=1..8x3 would cost 0 MB: build(..., batch_range=True), or --batch-range",
+            "weights; one for x=1..8x3 would cost 0 MB: build(..., batch_range=True), or --batch-range. "
+        "A call then takes 0 to 22 % longer (as measured on four models)",
             "is_worth_saying": False,
         }],
     }  # fmt: skip

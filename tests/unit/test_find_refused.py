@@ -90,5 +90,13 @@ def test_whatever_is_refused_something_is_found_and_without_it_less_is_refused(m
     assert found in group
 
 
+def test_a_backend_that_takes_nothing_does_not_cost_a_trial_for_each_node() -> None:
+    backend = Backend(*({name} for name in NODES))
+    refusal = backend.say(NODES)
+    assert refusal
+    assert set(find_refused(NODES, refusal, backend.try_nodes, max_trials=30)) == set(NODES)
+    assert len(backend.trials) <= 36  # a half under way is still tried
+
+
 def test_names_are_matched_as_they_are_first_and_without_a_number_then() -> None:
     assert match_names(["a__2", "a__2", "b__3", "c", "weights"], ["a__2", "a", "b", "c"]) == ["a__2", "b", "c"]

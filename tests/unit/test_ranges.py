@@ -152,7 +152,8 @@ def test_four_batch_sizes_of_resnet50_are_offered_one_range() -> None:
     assert offer.is_worth_saying
     assert offer.describe() == (
         "4 engines of TRTEngineOp_000_000 that differ in the batch alone cost 408 MB on disk, as each holds all weights; "
-        "one for a=1..8x224x224x3 would cost 102 MB: build(..., batch_range=True), or --batch-range"
+        "one for a=1..8x224x224x3 would cost 102 MB: build(..., batch_range=True), or --batch-range. "
+        "A call then takes 0 to 22 % longer (as measured on four models)"
     )
 
 

@@ -36,7 +36,7 @@ class RangeOffer:
         return (
             f"{self.engines} engines of {self.segment} that differ in the batch alone cost {self.bytes / 1e6:.0f} MB on "
             f"disk, as each holds all weights; one for {self.shapes.describe()} would cost {self.range_bytes / 1e6:.0f} MB: "
-            "build(..., batch_range=True), or --batch-range"
+            "build(..., batch_range=True), or --batch-range. A call then takes 0 to 22 % longer (as measured on four models)"
         )
 
 

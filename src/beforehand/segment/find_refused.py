@@ -16,24 +16,28 @@ TryNodes = Callable[[Sequence[str]], "Refusal | None"]
 _NUMBERED = re.compile(r"__\d+$")
 
 
-def find_refused(nodes: Sequence[str], refusal: Refusal, try_nodes: TryNodes) -> dict[str, str]:
+def find_refused(
+    nodes: Sequence[str], refusal: Refusal, try_nodes: TryNodes, *, max_trials: int = 200
+) -> dict[str, str]:
     """Of each node that is refused, the reason; never empty, and the same for the same segment.
 
     Nodes that the refusal names are tried alone, each once: a name is a hint, not a proof. If that explains nothing,
     the segment is halved: with k of n nodes refused it takes about 2 k log2(n / k) trials. Nodes that are refused only
-    together with others count as one, the last of them in order.
+    together with others count as one, the last of them in order. After `max_trials`, whatever is still refused is
+    refused whole, so that a backend that takes nothing at all does not cost a trial for each node.
 
     Args:
         nodes: All nodes of the refused segment, in topological order.
         refusal: What was said of the whole segment.
         try_nodes: Tries a run of these nodes.
+        max_trials: Upper bound of trials by halving.
     """
     found: dict[str, str] = {}
     for name in match_names(refusal.nodes, nodes):
         alone = refusal if len(nodes) == 1 else try_nodes([name])
         if alone:
             found[name] = alone.reason
-    return found or _halve(nodes, refusal, try_nodes)
+    return found or _Search(try_nodes, max_trials).halve(nodes, refusal)
 
 
 def match_names(onnx_names: Iterable[str], nodes: Iterable[str]) -> list[str]:
@@ -43,26 +47,36 @@ def match_names(onnx_names: Iterable[str], nodes: Iterable[str]) -> list[str]:
     return [name for name in dict.fromkeys(names) if name in known]
 
 
-def _halve(nodes: Sequence[str], refusal: Refusal, try_nodes: TryNodes) -> dict[str, str]:
-    if len(nodes) == 1:
-        return {nodes[0]: refusal.reason}
-    middle = len(nodes) // 2
-    found: dict[str, str] = {}
-    for half in (nodes[:middle], nodes[middle:]):
-        refused = try_nodes(half)
-        if refused:
-            found.update(_halve(half, refused, try_nodes))
-    return found or _find_last(nodes, middle, refusal, try_nodes)
+class _Search:
+    """A search by halving, with so many trials left."""
 
+    def __init__(self, try_nodes: TryNodes, trials: int) -> None:
+        self._try_nodes = try_nodes
+        self._trials = trials
 
-def _find_last(nodes: Sequence[str], accepted: int, refusal: Refusal, try_nodes: TryNodes) -> dict[str, str]:
-    """Where neither half is refused alone: the node with which the nodes from the first on come to be refused."""
-    refused = len(nodes)
-    while refused - accepted > 1:
-        middle = (accepted + refused) // 2
-        told = try_nodes(nodes[:middle])
-        if told:
-            refused, refusal = middle, told
-        else:
-            accepted = middle
-    return {nodes[refused - 1]: refusal.reason}
+    def _try(self, nodes: Sequence[str]) -> Refusal | None:
+        self._trials -= 1
+        return self._try_nodes(nodes)
+
+    def halve(self, nodes: Sequence[str], refusal: Refusal) -> dict[str, str]:
+        if len(nodes) == 1 or self._trials < 2:
+            return dict.fromkeys(nodes, refusal.reason)
+        middle = len(nodes) // 2
+        found: dict[str, str] = {}
+        for half in (nodes[:middle], nodes[middle:]):
+            refused = self._try(half)
+            if refused:
+                found.update(self.halve(half, refused))
+        return found or self._find_last(nodes, middle, refusal)
+
+    def _find_last(self, nodes: Sequence[str], accepted: int, refusal: Refusal) -> dict[str, str]:
+        """Where neither half is refused alone: the node with which the nodes from the first on come to be refused."""
+        refused = len(nodes)
+        while refused - accepted > 1:
+            middle = (accepted + refused) // 2
+            told = self._try(nodes[:middle])
+            if told:
+                refused, refusal = middle, told
+            else:
+                accepted = middle
+        return {nodes[refused - 1]: refusal.reason}
