@@ -4,13 +4,15 @@ PYTHON ?= python3
 TENSORFLOW ?= tensorflow-cpu
 # Which rows of the matrix: `make matrix ROWS="oldest newest"`; empty means all.
 ROWS ?=
+# Options of benchmarks/cpu.py.
+BENCH ?=
 
 BIN := .venv/bin
 READY := .venv/.ready
 PIP_INSTALL := $(BIN)/python -m pip install -q --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint format matrix clean
+.PHONY: help bench demo test test-all lint format matrix clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,6 +25,10 @@ test: $(READY)  ## the tests that need neither a GPU nor minutes each
 
 test-all: $(READY)  ## the slow tests too
 	$(BIN)/python -m pytest tests --durations=30 -m "not gpu"
+
+bench: $(READY)  ## speed, conversion and memory on this CPU, into benchmarks/RESULTS.md; BENCH="--models ResNet50" for some
+	$(PIP_INSTALL) -c constraints.txt --no-build-isolation -e ".[bench]"
+	$(BIN)/python benchmarks/cpu.py $(BENCH)
 
 lint: $(READY)  ## ruff (rules and format), mypy strict, import-linter
 	$(BIN)/ruff check .
