@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from beforehand.freeze.inline_functions import FindOpDef, name_node
 from beforehand.freeze.read_variables import READ_OPS
-from beforehand.freeze.to_graph_def import sort_nodes
+from beforehand.graph.nodes import FindOpDef, name_node, sort_nodes
 
 VARIABLE_OPS = frozenset({"VarHandleOp", "VariableV2", "Variable"})
 # TF1 control flow: a constant belongs to a loop by nothing but its control edge.

@@ -7,14 +7,13 @@ loop has no state: it may be lowered like any other node, and the variable's val
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import tensorflow as tf
 
 from beforehand.freeze.drop_idle_nodes import drop_idle_control_edges, has_effect, prune
-from beforehand.freeze.inline_functions import Body, FindOpDef, inline_body, list_outputs, name_node
+from beforehand.freeze.inline_functions import inline_body
 from beforehand.freeze.read_variables import (
     find_consumers,
     find_reads,
@@ -23,7 +22,8 @@ from beforehand.freeze.read_variables import (
     redirect_reads,
     replace_reads,
 )
-from beforehand.freeze.to_graph_def import sort_nodes
+from beforehand.graph.function import Body, encode_function
+from beforehand.graph.nodes import FindOpDef, name_node
 
 # Op: the attribute with the dtypes of its arguments, and how many inputs come before these.
 _TYPES = {"While": ("T", 0), "If": ("Tin", 1), "Case": ("Tin", 1)}
@@ -125,7 +125,6 @@ class _ControlFlow:
         self._nodes[read.name] = read
         self._node.input[place] = f"{read.name}:0"
         self._node.attr[self._types].list.type[index] = read.attr["dtype"].type
-        self._node.attr.pop("_output_shapes", None)  # what the exporter saw: a handle
         shapes = self._node.attr["output_shapes"].list.shape
         if self._is_loop and index < len(shapes):
             shapes[index].CopyFrom(tf.TensorShape(variable.shape).as_proto())
@@ -147,7 +146,7 @@ def list_function_slots(node: Any) -> list[Any]:
 
 def _read_argument(body: Body, index: int, variable: Variable, reads: Iterable[str]) -> None:
     argument = body.arguments[index]
-    replaced = replace_reads(body.nodes, argument, reads)
+    replaced = replace_reads(body.nodes, reads, variable.dtype)
     body.nodes[argument] = make_value_placeholder(argument, variable.dtype, variable.shape)
     redirect_reads(body.nodes, replaced)
     body.outputs = tuple(replaced.get(output, output) for output in body.outputs)
@@ -158,45 +157,3 @@ def _tidy(body: Body, find_op_def: FindOpDef) -> None:
     prune(body.nodes, roots)
     drop_idle_control_edges(body.nodes, find_op_def)
     prune(body.nodes, roots)
-
-
-def encode_function(body: Body, find_op_def: FindOpDef) -> Any:
-    """A body as a FunctionDef; its name is a hash of its content."""
-    function = tf.compat.v1.GraphDef().library.function.add()
-    shapes = function.attr["_input_shapes"].list
-    outputs: dict[str, list[tuple[str, int]]] = {}
-    for name in body.arguments:
-        placeholder = body.nodes[name]
-        dtype = placeholder.attr["dtype"].type
-        function.signature.input_arg.add(name=name, type=dtype)
-        shapes.shape.add().CopyFrom(placeholder.attr["shape"].shape)
-        outputs[name] = [("", dtype)]
-    for name in sort_nodes(body.nodes):
-        is_idle = name == name_node(body.effects) and not body.nodes[name].input
-        if name not in outputs and not is_idle:
-            outputs[name] = list_outputs(body.nodes[name], find_op_def)
-            function.node_def.add().CopyFrom(body.nodes[name])
-    for node in function.node_def:
-        inputs = [_encode_tensor(tensor, outputs) for tensor in node.input]
-        del node.input[:]
-        node.input.extend(inputs)
-    for index, output in enumerate(body.outputs):
-        dtype = outputs[name_node(output)][int(output.partition(":")[2] or 0)][1]
-        function.signature.output_arg.add(name=f"output_{index}", type=dtype)
-        function.ret[f"output_{index}"] = _encode_tensor(output, outputs)
-    if body.nodes[name_node(body.effects)].input:
-        function.signature.control_output.append("effects")
-        function.control_ret["effects"] = name_node(body.effects)
-        function.signature.is_stateful = True
-    digest = hashlib.sha256(function.SerializeToString(deterministic=True)).hexdigest()
-    function.signature.name = f"body_{digest[:16]}"
-    return function
-
-
-def _encode_tensor(tensor: str, outputs: Mapping[str, list[tuple[str, int]]]) -> str:
-    """A tensor's name ("node:index") as functions have it; arguments and control inputs are plain names."""
-    if tensor.startswith("^"):
-        return tensor
-    name, _, index = tensor.partition(":")
-    output = outputs[name][int(index or 0)][0]
-    return f"{name}:{output}" if output else name

@@ -12,7 +12,7 @@ from beforehand.errors import GraphError
 from beforehand.freeze.drop_idle_nodes import VARIABLE_OPS, drop_idle_control_edges, prune
 from beforehand.freeze.find_resources import find_resources, list_assets, take_out_constants
 from beforehand.freeze.flatten_control_flow import Variable, flatten_control_flow
-from beforehand.freeze.inline_functions import FindOpDef, inline_functions, list_functions, list_outputs, name_node
+from beforehand.freeze.inline_functions import inline_functions, list_functions
 from beforehand.freeze.read_variables import (
     find_consumers,
     find_reads,
@@ -22,6 +22,7 @@ from beforehand.freeze.read_variables import (
     replace_reads,
 )
 from beforehand.freeze.to_graph_def import to_graph_def
+from beforehand.graph.nodes import FindOpDef, list_outputs, name_node
 from beforehand.records import PART, FlatGraph, Signature, Weight
 
 _NONE: Mapping[str, str] = {}
@@ -182,7 +183,7 @@ def _replace_variables(
             weights.assigned.append(weight)
             continue
         weights.read.append(weight)
-        replaced.update(replace_reads(nodes, name, reads))
+        replaced.update(replace_reads(nodes, reads, weight.dtype))
         nodes[name] = make_value_placeholder(name, weight.dtype, weight.shape)
     redirect_reads(nodes, replaced)
     return weights, tuple(replaced.get(tensor, tensor) for tensor in outputs)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import tensorflow as tf
 
 from beforehand.errors import GraphError
+from beforehand.graph.function import Body
+from beforehand.graph.nodes import FindOpDef, list_outputs, name_node
 
 _BODY = "beforehand_body"
 CALL_OPS = frozenset({"PartitionedCall", "StatefulPartitionedCall"})
-FindOpDef = Callable[[str], Any]
 
 
 def inline_functions(
@@ -44,23 +44,6 @@ def inline_functions(
 def list_functions(graph_def: Any) -> dict[str, Any]:
     """The functions of a graph's library, by name."""
     return {function.signature.name: function for function in graph_def.library.function}
-
-
-@dataclasses.dataclass
-class Body:
-    """A function as nodes of one flat graph, in the form of `inline_functions`; passes change it in place.
-
-    Attributes:
-        nodes: By name.
-        arguments: Names of the placeholders that stand for the arguments, in their order.
-        outputs: Tensors, in the order of the results.
-        effects: A NoOp that waits for whatever the function does besides, as a control input.
-    """
-
-    nodes: dict[str, Any]
-    arguments: tuple[str, ...]
-    outputs: tuple[str, ...]
-    effects: str
 
 
 def inline_body(function: Any, library: Mapping[str, Any], find_op_def: FindOpDef) -> Body:
@@ -229,38 +212,6 @@ class _Inliner:
         return tensor
 
 
-def list_outputs(node: Any, find_op_def: FindOpDef) -> list[tuple[str, int]]:
-    """Of each output tensor of a node, its name within a function ("output:index") and its dtype's number.
-
-    Raises:
-        GraphError: BH205, the op is not known.
-    """
-    definition = find_op_def(node.op)
-    if definition is None:
-        raise GraphError(f"the op {node.op} of {node.name} is not known to TensorFlow {tf.__version__}")
-    found: list[tuple[str, int]] = []
-    for output in definition.output_arg:
-        if output.type_list_attr:
-            types = list(_find_attribute(node, output.type_list_attr, definition).list.type)
-        else:
-            dtype = _find_attribute(node, output.type_attr, definition).type if output.type_attr else output.type
-            types = [dtype] * (_find_attribute(node, output.number_attr, definition).i if output.number_attr else 1)
-        found.extend((f"{output.name}:{index}", dtype) for index, dtype in enumerate(types))
-    return found
-
-
-def _find_attribute(node: Any, name: str, definition: Any) -> Any:
-    """A node's attribute, or its default, which exporters leave out (and to read a missing one would be to add it, empty)."""
-    if name in node.attr:
-        return node.attr[name]
-    return next(attribute.default_value for attribute in definition.attr if attribute.name == name)
-
-
-def name_node(tensor: str) -> str:
-    """The node of a tensor or control input."""
-    return tensor.lstrip("^").partition(":")[0]
-
-
 def _with_index(tensor: str) -> str:
     return tensor if tensor.startswith("^") or ":" in tensor else f"{tensor}:0"
 
@@ -269,8 +220,9 @@ def _copy_node(node: Any, name: str, inputs: Iterable[str]) -> Any:
     copy = tf.compat.v1.NodeDef()
     copy.CopyFrom(node)
     copy.name = name
-    copy.device = ""  # the machine that saved the model is not this one
-    copy.attr.pop("_class", None)  # beside which node it was to be placed there
+    copy.device = ""  # the machine that saved the model is not this one,
+    copy.attr.pop("_class", None)  # nodes that it was placed with may go,
+    copy.attr.pop("_output_shapes", None)  # and where handles were, values may be
     del copy.input[:]
     copy.input.extend(inputs)
     return copy

@@ -7,10 +7,12 @@ from typing import Any
 
 import tensorflow as tf
 
-from beforehand.freeze.inline_functions import name_node
+from beforehand.graph.nodes import name_node
 
 READ_OPS = frozenset({"ReadVariableOp", "ResourceGather", "ResourceGatherNd"})
 PASS_OPS = frozenset({"Identity"})
+# A handle may go into a loop or branch of TensorFlow 1 before it is read there; so may the value.
+_ENTRIES = frozenset({"Enter", "Identity", "Switch"})
 
 
 def follow(nodes: Mapping[str, Any], tensor: str) -> str:
@@ -33,32 +35,45 @@ def find_consumers(nodes: Mapping[str, Any], outputs: Iterable[str]) -> dict[str
 
 
 def find_reads(nodes: Mapping[str, Any], handle: str, consumers: Mapping[str, list[str]]) -> list[str] | None:
-    """The nodes that read the variable of the node `handle`; None if it is also used in another way."""
+    """The nodes that read the variable of the node `handle`; None if it is also used in another way.
+
+    The nodes that hand the handle on to a read come along.
+    """
     reads: list[str] = []
     waiting = [handle]
     while waiting:
         for consumer in consumers.get(waiting.pop(), []):
             op = nodes[consumer].op if consumer else ""
-            if op in PASS_OPS:
+            if op in _ENTRIES:
                 waiting.append(consumer)
-            elif op in READ_OPS:
-                reads.append(consumer)
-            else:
+            elif op not in READ_OPS:
                 return None
+            reads.append(consumer)
     return reads
 
 
-def replace_reads(nodes: dict[str, Any], handle: str, reads: Iterable[str]) -> dict[str, str]:
-    """Let `handle` stand for the value: gathers are rewritten; returns by which tensor each plain read is replaced."""
+def replace_reads(nodes: dict[str, Any], reads: Iterable[str], dtype: str) -> dict[str, str]:
+    """Let a handle stand for the value, of `dtype`; returns by which tensor each plain read is replaced.
+
+    Args:
+        nodes: Changed in place: gathers, and what hands the handle on.
+        reads: As `find_reads` gives them.
+        dtype: The variable's.
+    """
     replaced = {}
     for name in reads:
         node = nodes[name]
-        if node.op == "ReadVariableOp":
-            replaced[f"{name}:0"] = f"{handle}:0"
+        if node.op in _ENTRIES:
+            copy = tf.compat.v1.NodeDef()
+            copy.CopyFrom(node)
+            copy.attr["T"].type = tf.as_dtype(dtype).as_datatype_enum
+            nodes[name] = copy
+        elif node.op == "ReadVariableOp":
+            replaced[f"{name}:0"] = follow(nodes, node.input[0])
         elif node.op == "ResourceGather":
-            _make_gather(nodes, node, handle)
+            _make_gather(nodes, node)
         else:
-            _make_gather_nd(nodes, node, handle)
+            _make_gather_nd(nodes, node)
     return replaced
 
 
@@ -83,20 +98,20 @@ def make_value_placeholder(name: str, dtype: str, shape: Any) -> Any:
     return node
 
 
-def _make_gather(nodes: dict[str, Any], node: Any, handle: str) -> None:
+def _make_gather(nodes: dict[str, Any], node: Any) -> None:
     """A gather from a variable is a gather from its value."""
     batch_dims, dtype, indices = node.attr["batch_dims"].i, node.attr["dtype"].type, node.attr["Tindices"].type
     axis = f"{node.name}/axis"
     nodes[axis] = _make_const(axis, batch_dims)
-    gather = tf.compat.v1.NodeDef(name=node.name, op="GatherV2", input=[f"{handle}:0", node.input[1], f"{axis}:0"])
+    gather = tf.compat.v1.NodeDef(name=node.name, op="GatherV2", input=[*node.input[:2], f"{axis}:0"])
     gather.input.extend(tensor for tensor in node.input if tensor.startswith("^"))
     gather.attr["Tparams"].type, gather.attr["Tindices"].type = dtype, indices
     gather.attr["Taxis"].type, gather.attr["batch_dims"].i = tf.int32.as_datatype_enum, batch_dims
     nodes[node.name] = gather
 
 
-def _make_gather_nd(nodes: dict[str, Any], node: Any, handle: str) -> None:
-    gather = tf.compat.v1.NodeDef(name=node.name, op="GatherNd", input=[f"{handle}:0", *node.input[1:]])
+def _make_gather_nd(nodes: dict[str, Any], node: Any) -> None:
+    gather = tf.compat.v1.NodeDef(name=node.name, op="GatherNd", input=node.input)
     gather.attr["Tparams"].type, gather.attr["Tindices"].type = node.attr["dtype"].type, node.attr["Tindices"].type
     nodes[node.name] = gather
 

@@ -116,9 +116,9 @@ class ModelRuntime:
         return [np.zeros([0] * max(1, len(spec.shape or ())), spec.dtype) for spec in outputs]
 
     def count_native(self, signature: int) -> None:
-        """Count a call that TensorFlow answers."""
+        """Count a call that TensorFlow answers; those that only measure shapes are nobody's."""
         with self._lock:
-            self._calls[signature, False] += 1
+            self._calls[signature, False] += self.recorded is None
 
     def list_files(self) -> tuple[pathlib.Path, ...]:
         """The engine files that exist."""

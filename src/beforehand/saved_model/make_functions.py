@@ -12,6 +12,7 @@ from beforehand.records import Partition, Segment, Signature, TensorSpec, Weight
 from beforehand.runtime.tensorflow_private import EngineSwitch, add_functions, call_engine
 from beforehand.saved_model.keep_resources import KeptResources
 from beforehand.saved_model.pack_weights import PackedWeights
+from beforehand.saved_model.wrap_frames import has_frames, list_read_outside, wrap_frames
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,15 +132,21 @@ class _FunctionMaker:
         handles = self._find_handles({*chosen, *constants})
         known.update(handles)
         used = {_full(tensor) for node in chunk.node for tensor in node.input}
-        input_map = {tensor: _to_tensor(value) for tensor, value in known.items() if tensor in used}
-        operations = tf.graph_util.import_graph_def(
-            chunk, input_map=input_map, return_elements=[node.name for node in chunk.node], name=""
-        )
-        found: dict[str, Any] = {}
-        for node, operation in zip(chunk.node, operations, strict=True):
-            found[f"^{node.name}"] = operation
-            found.update((f"{node.name}:{index}", tensor) for index, tensor in enumerate(operation.outputs))
+        given = {tensor: value for tensor, value in known.items() if tensor in used}
+        found = self._import_wrapped(chunk, given) if has_frames(chunk.node) else _import_chunk(chunk, given)
         found.update((tensor, value) for tensor, value in handles.items() if tensor.partition(":")[0] in chosen)
+        return found
+
+    def _import_wrapped(self, chunk: Any, given: Mapping[str, Any]) -> dict[str, Any]:
+        names = {node.name for node in chunk.node}
+        outputs, awaited = list_read_outside(self._nodes, names, self._graph.output_tensors)
+        tensors = {tensor: value for tensor, value in given.items() if not tensor.startswith("^")}
+        wrapped = wrap_frames(chunk, tensors, outputs, awaited)
+        add_functions(wrapped)
+        [call] = wrapped.node
+        [operation] = _import_operations(wrapped, given)
+        found: dict[str, Any] = {f"^{name}": operation for name in (*names, call.name)}
+        found.update(zip(outputs, operation.outputs, strict=True))
         return found
 
     def _find_handles(self, names: set[str]) -> dict[str, tf.Tensor]:
@@ -166,6 +173,22 @@ class _FunctionMaker:
         del copy.input[:]
         copy.input.extend([*data, *kept])
         return copy
+
+
+def _import_chunk(chunk: Any, given: Mapping[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for node, operation in zip(chunk.node, _import_operations(chunk, given), strict=True):
+        found[f"^{node.name}"] = operation
+        found.update((f"{node.name}:{index}", tensor) for index, tensor in enumerate(operation.outputs))
+    return found
+
+
+def _import_operations(chunk: Any, given: Mapping[str, Any]) -> list[Any]:
+    tensors = {tensor: _to_tensor(value) for tensor, value in given.items()}
+    operations: list[Any] = tf.graph_util.import_graph_def(
+        chunk, input_map=tensors, return_elements=[node.name for node in chunk.node], name=""
+    )
+    return operations
 
 
 def _to_tensor(value: Any) -> tf.Tensor:
