@@ -22,12 +22,12 @@ from beforehand.freeze.read_variables import (
     redirect_reads,
     replace_reads,
 )
+from beforehand.graph.control_flow import CONTROL_FLOW_OPS, list_function_slots
 from beforehand.graph.function import Body, encode_function
 from beforehand.graph.nodes import FindOpDef, name_node
 
 # Op: the attribute with the dtypes of its arguments, and how many inputs come before these.
 _TYPES = {"While": ("T", 0), "If": ("Tin", 1), "Case": ("Tin", 1)}
-CONTROL_FLOW_OPS = frozenset((*_TYPES, *(f"Stateless{op}" for op in _TYPES)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,14 +134,6 @@ class _ControlFlow:
         stateless = all(not has_effect(node, self._find_op_def) for body in bodies for node in body.nodes.values())
         kind = self._node.op.removeprefix("Stateless")
         self._node.op = f"Stateless{kind}" if stateless else kind
-
-
-def list_function_slots(node: Any) -> list[Any]:
-    """The attributes of a control-flow node that name functions, in the order of the op's definition."""
-    if "branches" in node.attr:
-        return list(node.attr["branches"].list.func)
-    names = ("cond", "body") if node.op.endswith("While") else ("then_branch", "else_branch")
-    return [node.attr[name].func for name in names]
 
 
 def _read_argument(body: Body, index: int, variable: Variable, reads: Iterable[str]) -> None:

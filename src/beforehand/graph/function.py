@@ -69,3 +69,34 @@ def _encode_tensor(tensor: str, outputs: Mapping[str, list[tuple[str, int]]]) ->
     name, _, index = tensor.partition(":")
     output = outputs[name][int(index or 0)][0]
     return f"{name}:{output}" if output else name
+
+
+def decode_function(function: Any, find_op_def: FindOpDef) -> Body:
+    """A FunctionDef without calls as a body; the inverse of `encode_function`."""
+    nodes: dict[str, Any] = {}
+    shapes = function.attr["_input_shapes"].list.shape
+    for argument, shape in zip(function.signature.input_arg, shapes, strict=True):
+        nodes[argument.name] = tf.compat.v1.NodeDef(name=argument.name, op="Placeholder")
+        nodes[argument.name].attr["dtype"].type = argument.type
+        nodes[argument.name].attr["shape"].shape.CopyFrom(shape)
+    arguments = tuple(nodes)
+    outputs = {
+        node.name: {output: index for index, (output, _) in enumerate(list_outputs(node, find_op_def))}
+        for node in function.node_def
+    }
+
+    def decode(tensor: str) -> str:
+        if tensor.startswith("^"):
+            return tensor
+        name, _, output = tensor.partition(":")
+        return f"{name}:{outputs[name][output]}" if output else f"{name}:0"
+
+    for node in function.node_def:
+        copy = tf.compat.v1.NodeDef()
+        copy.CopyFrom(node)
+        del copy.input[:]
+        copy.input.extend(decode(tensor) for tensor in node.input)
+        nodes[node.name] = copy
+    results = tuple(decode(function.ret[output.name]) for output in function.signature.output_arg)
+    effects = function.control_ret.get("effects", "")
+    return Body(nodes, arguments, results, effects)

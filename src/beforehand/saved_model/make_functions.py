@@ -8,8 +8,10 @@ from typing import Any
 
 import tensorflow as tf
 
-from beforehand.records import Partition, Segment, Signature, TensorSpec, Weight
+from beforehand.graph.nodes import name_node
+from beforehand.records import Opened, Partition, Segment, Signature, TensorSpec, Weight
 from beforehand.runtime.tensorflow_private import EngineSwitch, add_functions, call_engine
+from beforehand.saved_model.call_opened import call_opened
 from beforehand.saved_model.keep_resources import KeptResources
 from beforehand.saved_model.pack_weights import PackedWeights
 from beforehand.saved_model.wrap_frames import has_frames, list_read_outside, wrap_frames
@@ -65,6 +67,7 @@ class _FunctionMaker:
         self._handles.update(node for node, _ in self._graph.assets)
         self._place = place
         self._first_segment = first_segment
+        self._state = state
         self._switch = state.switch
         self._packed = state.weights
         self._resources = state.resources
@@ -73,13 +76,16 @@ class _FunctionMaker:
         """The signature's outputs."""
         values: dict[str, Any] = dict(zip(self._graph.input_tensors, inputs, strict=True))
         native = dict(self._partition.native_levels)
-        levels = sorted({*native, *(segment.level for segment in self._partition.segments)})
-        for level in levels:
+        segments, opened = self._partition.segments, self._partition.opened
+        for level in sorted({*native, *(item.level for item in segments), *(item.level for item in opened)}):
             if level in native:
                 values.update(self._import(native[level], values))
-            for segment in self._partition.segments:
+            for segment in segments:
                 if segment.level == level:
                     values.update(self._call(segment, values))
+            for item in opened:  # in topological order
+                if item.level == level:
+                    values.update(self._call_opened(item, values))
         return [self._find(tensor, values) for tensor in self._graph.output_tensors]
 
     def _find(self, tensor: str, values: Mapping[str, Any]) -> tf.Tensor:
@@ -100,6 +106,25 @@ class _FunctionMaker:
         place = (self._place, self._first_segment + segment.index)
         results = call_engine(self._switch, place, segment.name, inputs, segment.outputs, run_native)
         return dict(zip(segment.output_tensors, results, strict=True))
+
+    def _call_opened(self, opened: Opened, values: Mapping[str, Any]) -> dict[str, Any]:
+        node = self._nodes[opened.node]
+        data = [self._find_argument(tensor, values) for tensor in node.input if not tensor.startswith("^")]
+        waits = [values[tensor] for tensor in node.input if tensor.startswith("^") and tensor in values]
+
+        def make_body(place: int, inputs: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+            maker = _FunctionMaker(opened.bodies[place], self._place, self._first_segment, self._state)
+            return maker.make(inputs)
+
+        with tf.control_dependencies(waits):
+            results = call_opened(node, opened, data, make_body)
+        found: dict[str, Any] = {f"{opened.node}:{index}": value for index, value in results.items()}
+        found.update({f"^{opened.node}": next(iter(results.values())).op} if results else {})
+        return found
+
+    def _find_argument(self, tensor: str, values: Mapping[str, Any]) -> tf.Tensor | None:
+        """An argument of a loop or branch; none for a weight, which bodies have as their own."""
+        return None if name_node(tensor) in self._weights else self._find(_full(tensor), values)
 
     def _import(self, names: Iterable[str], values: Mapping[str, Any], *, effects: bool = True) -> dict[str, tf.Tensor]:
         """Import nodes into the current graph; returns all their tensors by name.
@@ -184,9 +209,11 @@ def _import_chunk(chunk: Any, given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _import_operations(chunk: Any, given: Mapping[str, Any]) -> list[Any]:
-    tensors = {tensor: _to_tensor(value) for tensor, value in given.items()}
     operations: list[Any] = tf.graph_util.import_graph_def(
-        chunk, input_map=tensors, return_elements=[node.name for node in chunk.node], name=""
+        chunk,
+        input_map={tensor: _to_tensor(value) for tensor, value in given.items()},
+        return_elements=[node.name for node in chunk.node],
+        name="",
     )
     return operations
 
