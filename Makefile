@@ -48,6 +48,7 @@ clean:  ## remove environments, caches and packages
 	find src tests examples scripts benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
 # The pins hold for Python 3.11 and 3.12; on others pip chooses. --no-build-isolation makes them hold for the build backend too.
+# tf_keras, for tests of legacy models, without its dependency: that is the large TensorFlow wheel, over the CPU one.
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
 	    { echo "beforehand needs Python 3.10 or newer; $(PYTHON) is $$($(PYTHON) -V 2>&1). Try: make PYTHON=python3.12 ..."; exit 1; }
@@ -57,5 +58,6 @@ $(READY): pyproject.toml constraints.txt
 	then pins="-c constraints.txt"; echo "installing the pinned versions into .venv (minutes, the first time)"; \
 	else pins=""; echo "constraints.txt is for Python 3.11 and 3.12, this is $$($(BIN)/python -V): installing without pins"; fi; \
 	$(PIP_INSTALL) $$pins hatchling editables; \
-	$(PIP_INSTALL) $$pins --no-build-isolation -e '.[convert,dev]' $(TENSORFLOW)
+	$(PIP_INSTALL) $$pins --no-build-isolation -e '.[convert,dev]' $(TENSORFLOW); \
+	$(PIP_INSTALL) $$pins --no-deps tf_keras
 	@touch $@

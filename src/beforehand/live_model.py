@@ -64,7 +64,7 @@ class LiveModel:
             self._switch.turn_on()
 
     def find_shapes(self, signature: Signature, samples: Iterable[SampleRange]) -> list[tuple[int, ShapeSet]]:
-        """For each sample of new shapes, the shapes that come to each segment (by its index in the manifest).
+        """For each sample, the shapes that come to each segment (by its index in the manifest).
 
         The graph is run to measure them only where a segment reads anything but the signature's own inputs; for a range,
         at both of its ends.
@@ -77,12 +77,11 @@ class LiveModel:
         wanted: list[tuple[int, ShapeSet]] = []
         for sample in samples:
             shapes = sample.list_shapes([spec.name for spec in signature.inputs])
-            if shapes in seen:
-                continue
-            seen.add(shapes)
-            for segment in own:
+            for segment in own if shapes not in seen else ():
                 inputs = tuple(spec.name for spec in segment.inputs)
                 wanted.append((first + segment.index, make_range(inputs, *sample.list_shapes(inputs))))
+            seen.add(shapes)
+            # Whatever was seen before: of equal shapes, other values may go another way, or make other shapes within.
             if len(own) < sum(len(part.segments) for part in partition.walk()):
                 measured = self._measure_shapes(signature, sample.low)
                 if sample.is_range:

@@ -21,6 +21,7 @@ def _expect(*inputs: tuple[str, list[int]], batches: tuple[int, ...] = _BATCHES,
 
 _X = ("x", [12])
 _STRINGS = "strings and the tables that they are looked up in"
+_FRAMES = "loops and branches of TensorFlow 1, which run whole"
 _IMAGE = ("image", [16, 16, 3])
 
 STRUCTURES: dict[str, Expectation] = {
@@ -30,7 +31,9 @@ STRUCTURES: dict[str, Expectation] = {
     "string_lookup": _expect(("words", [6]), native=_STRINGS, share=0.98),
     "text_vectorization": _expect(("text", [1]), native=_STRINGS, share=0.98),
     # Encoded images in front.
-    "jpeg_batch": _expect(("image_bytes", []), native="strings, decoded one by one in a loop", share=0.97),
+    "jpeg_batch": _expect(
+        ("image_bytes", []), engines=2, segments=None, native="strings, decoded one by one in a loop", share=0.97
+    ),
     "jpeg_scalar": Expectation(
         built={KEY: [{"image_bytes": []}] * 12}, unseen={}, native="strings; sizes that the file decides", share=0.95
     ),
@@ -41,18 +44,20 @@ STRUCTURES: dict[str, Expectation] = {
         built={KEY: [{"x": [batch, 12], "which": []} for batch in (1, 4) * 8]},
         unseen={KEY: {"x": [3, 12], "which": []}},
         segments=None,
+        share=0.95,
     ),
     "while": _expect(_X, segments=None),
     "while_with_print": _expect(
         _X, batches=(1, 4) * 2, segments=None, native="tf.print", share=0.95, still=("rounds",)
     ),
-    "while_with_random": _expect(_X, segments=None, native="random numbers", share=0.95),
-    "while_with_text": _expect(_X, segments=None, native=_STRINGS, share=0.95),
+    "while_with_random": _expect(_X, segments=None, engines=3, native="random numbers", share=0.95),
+    "while_with_text": _expect(_X, segments=None, engines=4, still=("text",), native=_STRINGS, share=0.95),
     # Ragged, sums, assertions, random numbers.
     "ragged_inputs": Expectation(
         built={KEY: [{"values": [9, 8], "row_splits": [4]}, {"values": [5, 8], "row_splits": [3]}]},
         unseen={KEY: {"values": [7, 8], "row_splits": [4]}},
         segments=None,
+        engines=5,
         native="checks of the row splits",
         still=("lengths",),
     ),
@@ -67,10 +72,11 @@ STRUCTURES: dict[str, Expectation] = {
         unseen={KEY: {"edges": [7, 8], "targets": [7], "count": []}},
         segments=None,
     ),
-    "assertions": _expect(("x", [8]), segments=None, native="assertions", share=0.95),
+    "assertions": _expect(("x", [8]), engines=4, segments=None, native="assertions", share=0.95),
     "random": Expectation(
         built={KEY: [{"x": [batch, 8], "seed": [2]} for batch in (1, 4)]},
         unseen={KEY: {"x": [3, 8], "seed": [2]}},
+        engines=3,
         segments=None,
         native="random numbers",
         share=0.95,
@@ -119,11 +125,12 @@ STRUCTURES: dict[str, Expectation] = {
         },
         unseen={KEY: {"inputs": [3]}, "predict": {"examples": [3]}, "raw": {"x": [3, 10], "word": [3, 1]}},
         native=f"parsing of examples; {_STRINGS}",
+        share=0.98,
     ),
     "v1_partitioned": _expect(_X),
-    "v1_wrapped_loop": _expect(_X, segments=None),
-    "v1_wrapped_branch": _expect(_X, batches=(1, 4) * 4, segments=None),
-    "v1_wrapped_array": _expect(_X, segments=None),
-    "v1_wrapped_branch_in_loop": _expect(_X, segments=None),
-    "v1_wrapped_twice": _expect(_X, segments=None),
+    "v1_wrapped_loop": _expect(_X, engines=3, share=0.25, native=_FRAMES, segments=None),
+    "v1_wrapped_branch": _expect(_X, engines=3, share=0.2, native=_FRAMES, batches=(1, 4) * 4, segments=None),
+    "v1_wrapped_array": _expect(_X, engines=3, share=0.005, native=_FRAMES, segments=None),
+    "v1_wrapped_branch_in_loop": _expect(_X, engines=3, share=0.12, native=_FRAMES, segments=None),
+    "v1_wrapped_twice": _expect(_X, engines=3, share=0.25, native=_FRAMES, segments=None),
 }

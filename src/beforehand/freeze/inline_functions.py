@@ -216,13 +216,20 @@ def _with_index(tensor: str) -> str:
     return tensor if tensor.startswith("^") or ":" in tensor else f"{tensor}:0"
 
 
+def _takes_handles(node: Any) -> bool:
+    """Whether a dtype of the node is that of handles. Else what its exporter saw of shapes is kept: of a lookup's, nothing is."""
+    handle = tf.resource.as_datatype_enum
+    return any(value.type == handle or handle in value.list.type for value in node.attr.values())
+
+
 def _copy_node(node: Any, name: str, inputs: Iterable[str]) -> Any:
     copy = tf.compat.v1.NodeDef()
     copy.CopyFrom(node)
     copy.name = name
     copy.device = ""  # the machine that saved the model is not this one,
     copy.attr.pop("_class", None)  # nodes that it was placed with may go,
-    copy.attr.pop("_output_shapes", None)  # and where handles were, values may be
+    if _takes_handles(node):
+        copy.attr.pop("_output_shapes", None)  # and where handles were, values may be
     del copy.input[:]
     copy.input.extend(inputs)
     return copy

@@ -51,6 +51,10 @@ def find_left_out(
     refused = dict(support.refused)
     regions = find_regions({node.name: node for node in graph.graph_def.node})
     bodies = _Bodies(graph, support, find_op_def)
+    # A tensor that nobody reads is in nobody's way: FusedBatchNormV3 has one of unknown rank.
+    read = {tensor if ":" in tensor else f"{tensor}:0" for node in graph.graph_def.node for tensor in node.input}
+    read.update(graph.output_tensors)
+    tensors = {name: spec if name in read else dataclasses.replace(spec, shape=()) for name, spec in tensors.items()}
     left_out = {}
     for node in graph.graph_def.node:
         if node.op in ("Placeholder", "Const"):
