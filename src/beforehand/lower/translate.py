@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from beforehand.errors import LoweringError
 from beforehand.lower.cut_segment import CutSegment
+from beforehand.lower.handlers.register_handlers import register_handlers
 
 OPSET = 18  # the newest that tf2onnx 1.17 writes
 _FAILED = re.compile(r"Failed to convert node '(?P<node>[^']+)'")
@@ -19,10 +20,12 @@ _FAILED = re.compile(r"Failed to convert node '(?P<node>[^']+)'")
 
 def list_supported_ops() -> frozenset[str]:
     """TensorFlow ops that have a translation."""
-    import tf2onnx.tfonnx  # noqa: F401, PLC0415 (registers the handlers; a second, wanted only by conversions)
+    register_handlers()
     from tf2onnx.handler import tf_op  # noqa: PLC0415
 
-    return frozenset(tf_op.create_mapping(OPSET, []))
+    from beforehand.lower.handlers.guards import REFUSED_OPS  # noqa: PLC0415
+
+    return frozenset(tf_op.create_mapping(OPSET, [])) - REFUSED_OPS.keys()
 
 
 def translate(cut: CutSegment) -> Any:
@@ -33,6 +36,8 @@ def translate(cut: CutSegment) -> Any:
     """
     import tf2onnx  # noqa: PLC0415
     from tf2onnx import optimizer, tfonnx  # noqa: PLC0415
+
+    register_handlers()
 
     inputs = [*cut.inputs, *(f"{name}:0" for name, _ in cut.weights)]
     renamed = {tensor: tensor.removesuffix(":0") for tensor in inputs}
