@@ -10,16 +10,18 @@ import os
 import pathlib
 import tempfile
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from beforehand.backends.registry import find_backend
 from beforehand.errors import BackendError, CalibrationError, ConvertedTwiceError, NotConvertedError, SignatureError
 from beforehand.options import make_options
 from beforehand.records import Engine, Manifest, SegmentRecord, Signature
+from beforehand.report.find_range_offers import find_range_offers
 from beforehand.report.summarize import Summary, make_summary
 from beforehand.saved_model.read_samples import read_samples
 from beforehand.saved_model.read_shapes import read_shapes
+from beforehand.saved_model.sample_range import SampleRange, merge_batches, take_singly
 
 if TYPE_CHECKING:
     from beforehand.live_model import LiveModel
@@ -112,14 +114,20 @@ class Converter:
             _log.info("not kept in the converted model: %s", ", ".join(conversion.not_kept))
         return dict(live.functions)
 
-    def build(self, input_fn: Any = None, *, signature: str | None = None, shapes: Any = None) -> tuple[Engine, ...]:
+    def build(
+        self, input_fn: Any = None, *, signature: str | None = None, shapes: Any = None, batch_range: bool = False
+    ) -> tuple[Engine, ...]:
         """Build an engine for each distinct set of shapes, now, before runtime. Repeated, it builds only what is new.
 
         Args:
             input_fn: Samples, in any form that `read_samples` takes: usually a generator function that yields a list,
                 tuple, array or dict of arrays for each call. Only their shapes matter here.
             signature: Which signature the samples are for; by default `serving_default`, or the only one.
-            shapes: Instead of samples: a mapping from input names to shapes, or several of them.
+            shapes: Instead of samples: a mapping from input names to shapes, or several of them. A shape's first
+                dimension, the batch, may be a pair (smallest, largest): `{"x": ((1, 8), 224, 224, 3)}` is one engine that
+                serves every batch from 1 to 8.
+            batch_range: Shapes that differ in the batch alone become one engine, from the smallest batch seen to the
+                largest. Each engine holds all weights of its segment: so they are stored once, not once a batch.
 
         Returns:
             The engines built by this call.
@@ -132,12 +140,18 @@ class Converter:
         from beforehand import pipeline  # noqa: PLC0415 (imports TensorFlow)
 
         chosen = self._choose_signature(conversion, signature)
-        samples = read_samples(input_fn, chosen) if shapes is None else read_shapes(shapes, chosen)
+        samples: Iterable[SampleRange]
+        samples = take_singly(read_samples(input_fn, chosen)) if shapes is None else read_shapes(shapes, chosen)
+        if batch_range:
+            samples = merge_batches(samples, chosen)
         specs = pipeline.plan_build(conversion, live.find_shapes(chosen, samples), self.options, self._backend)
         specs = tuple(spec for spec in specs if spec.key not in self._engines)
         built, failures = pipeline.build_planned(specs, self._work, self.options)
         self._engines.update((engine.key, engine) for engine in built)
         live.add_engines(built)
+        for offer in find_range_offers(self.engines) if built else ():
+            if offer.is_worth_saying:
+                _log.info("%s", offer.describe())
         if failures:
             raise failures[0]
         return tuple(built)
@@ -191,7 +205,8 @@ class Converter:
             engines=tuple(engines),
             native_nodes=tuple(
                 (partition.graph.signature.key, node)
-                for partition in conversion.partitions
+                for top in conversion.partitions
+                for partition in top.walk()
                 for node in partition.left_out
             ),
             not_kept=conversion.not_kept,
@@ -204,8 +219,9 @@ class Converter:
             NotConvertedError: BH111.
         """
         _, conversion, segments, _ = self._check_converted("summary()")
-        nodes = sum(len(partition.graph.graph_def.node) for partition in conversion.partitions)
-        inside = sum(segment.size for partition in conversion.partitions for segment in partition.segments)
+        partitions = [partition for top in conversion.partitions for partition in top.walk()]
+        nodes = sum(len(partition.graph.graph_def.node) for partition in partitions)
+        inside = sum(segment.size for partition in partitions for segment in partition.segments)
         # A constant that two segments read counts in both, as in TF-TRT, where each has its own copy.
         return make_summary(segments, max(0, nodes - inside), "device:CPU:0")
 

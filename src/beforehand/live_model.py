@@ -10,13 +10,16 @@ from typing import Any
 
 import tensorflow as tf
 
+from beforehand.build_engines.pair_shapes import make_range, pair_shapes
 from beforehand.pipeline import Conversion
 from beforehand.records import Engine, SegmentRecord, ShapeSet, Signature
 from beforehand.runtime import models, tensorflow_private
 from beforehand.runtime.model_runtime import ModelRuntime
+from beforehand.saved_model.keep_resources import KeptResources
 from beforehand.saved_model.make_callables import make_callable
-from beforehand.saved_model.make_functions import make_function
+from beforehand.saved_model.make_functions import State, make_function
 from beforehand.saved_model.pack_weights import PackedWeights
+from beforehand.saved_model.sample_range import SampleRange
 from beforehand.saved_model.write_saved_model import ConvertedModel
 
 
@@ -41,14 +44,14 @@ class LiveModel:
             [weight for graph in graphs for weight in graph.variables],
             conversion.read_weight,
         )
+        resources = KeptResources(graphs, conversion.initializers, conversion.files, conversion.read_weight)
         self._switch = tensorflow_private.make_switch()
+        self._state = State(self._switch, self._weights, resources)
         self._runtime = ModelRuntime(conversion.signatures, segments, pathlib.Path(scratch.name))
         models.add_model(self._switch.key, self._runtime)
         weakref.finalize(self._switch.resource_handle, _release, self._switch.key, scratch)
         self.functions = {
-            signature.key: make_function(
-                *conversion.find_partition(signature.key), signature, place, self._switch, self._weights
-            )
+            signature.key: make_function(*conversion.find_partition(signature.key), signature, place, self._state)
             for place, signature in enumerate(conversion.signatures)
         }
 
@@ -59,10 +62,11 @@ class LiveModel:
         if engines:
             self._switch.turn_on()
 
-    def find_shapes(self, signature: Signature, samples: Iterable[Mapping[str, Any]]) -> list[tuple[int, ShapeSet]]:
+    def find_shapes(self, signature: Signature, samples: Iterable[SampleRange]) -> list[tuple[int, ShapeSet]]:
         """For each sample of new shapes, the shapes that come to each segment (by its index in the manifest).
 
-        The graph is run to measure them only where a segment reads anything but the signature's own inputs.
+        The graph is run to measure them only where a segment reads anything but the signature's own inputs; for a range,
+        at both of its ends.
         """
         partition, first = self._conversion.find_partition(signature.key)
         names = {spec.name for spec in signature.inputs}
@@ -71,16 +75,17 @@ class LiveModel:
         seen: set[tuple[Any, ...]] = set()
         wanted: list[tuple[int, ShapeSet]] = []
         for sample in samples:
-            shapes = tuple(sample[spec.name].shape for spec in signature.inputs)
+            shapes = sample.list_shapes([spec.name for spec in signature.inputs])
             if shapes in seen:
                 continue
             seen.add(shapes)
             for segment in own:
                 inputs = tuple(spec.name for spec in segment.inputs)
-                shape_set = ShapeSet(inputs, tuple(tuple(sample[name].shape) for name in inputs))
-                wanted.append((first + segment.index, shape_set))
-            if len(own) < len(partition.segments):
-                measured = self._measure_shapes(signature, sample)
+                wanted.append((first + segment.index, make_range(inputs, *sample.list_shapes(inputs))))
+            if len(own) < sum(len(part.segments) for part in partition.walk()):
+                measured = self._measure_shapes(signature, sample.low)
+                if sample.is_range:
+                    measured = pair_shapes(measured, self._measure_shapes(signature, sample.high), self._segments)
                 wanted.extend(item for item in measured if item[0] not in own_indices)
         return wanted
 
@@ -109,7 +114,7 @@ class LiveModel:
         callables = {
             item.name: make_callable(item, self.functions[item.signature]) for item in self._conversion.callables
         }
-        return ConvertedModel(self.functions, callables, self._switch, self._weights)
+        return ConvertedModel(self.functions, callables, self._state)
 
 
 def _release(key: int, scratch: tempfile.TemporaryDirectory[str]) -> None:

@@ -17,7 +17,9 @@ def stats(loaded: Any) -> dict[str, Any]:
 
     Returns:
         `{"signatures": {KEY: {"engine_calls": n, "native_calls": n}}, "engines": [{"segment", "shapes",
-        "engine_calls", "loads", "evictions"}], "builds": n, "unseen_shapes": [{"segment", "shapes", "count"}]}`.
+        "max_shapes", "engine_calls", "loads", "evictions"}], "builds": n, "unseen_shapes": [{"segment", "shapes", "count"}]}`.
+        An engine's `shapes` are those that it serves, by input name; of a range the smallest, and `max_shapes`, else None, the
+        largest.
 
     Raises:
         NoEnginesError: BH602, it was not converted, or loaded while beforehand was not imported.

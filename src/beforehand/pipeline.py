@@ -8,24 +8,23 @@ from __future__ import annotations
 import dataclasses
 import logging
 import pathlib
-import tempfile
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
-from beforehand import environment
 from beforehand.backends.protocol import Backend
 from beforehand.build_engines.build_engine import build_engine
 from beforehand.build_engines.plan_engines import plan_engines
-from beforehand.errors import BuildError, LoweringError, NothingConvertedError
+from beforehand.divide_graph import divide_graph
+from beforehand.errors import BuildError, NothingConvertedError
+from beforehand.freeze.find_resources import find_initializers
 from beforehand.freeze.freeze_signature import find_checkpoint_keys, freeze_signature
 from beforehand.freeze.hash_graph import hash_graph
-from beforehand.lower.lower_segment import lower_segment
-from beforehand.lower.translate import list_supported_ops
 from beforehand.options import Options
 from beforehand.records import (
     Engine,
     EngineSpec,
-    FlatGraph,
+    Initializer,
     LoweredSegment,
     Partition,
     SegmentRecord,
@@ -35,14 +34,12 @@ from beforehand.records import (
 from beforehand.runtime.tensorflow_private import find_op_def
 from beforehand.saved_model.open_weights import ReadWeight, open_weights
 from beforehand.saved_model.read_callables import SourceCallable, read_callables
+from beforehand.saved_model.read_object_keys import read_object_keys
 from beforehand.saved_model.read_saved_model import read_saved_model
-from beforehand.segment.describe_tensors import describe_tensors
-from beforehand.segment.find_candidates import Support, find_left_out
-from beforehand.segment.segment_graph import segment_graph
+from beforehand.store import layout
 
 _log = logging.getLogger("beforehand")
 DEFAULT_SIGNATURE = "serving_default"
-_MAX_REFUSALS = 50
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,6 +55,8 @@ class Conversion:
         callables: Functions of the source's root that equal a signature.
         not_kept: What else the source's root had, in words.
         read_weight: Gives the value of a weight.
+        initializers: What fills the tables of the source, by their identity.
+        files: The folder of the source's assets.
     """
 
     signatures: tuple[Signature, ...]
@@ -68,6 +67,8 @@ class Conversion:
     callables: tuple[SourceCallable, ...]
     not_kept: tuple[str, ...]
     read_weight: ReadWeight
+    initializers: Mapping[str, Initializer]
+    files: pathlib.Path
 
     def find_partition(self, key: str) -> tuple[Partition, int]:
         """The partition of a signature, and the manifest's index of its first segment."""
@@ -90,8 +91,9 @@ def convert_model(
     """
     source = read_saved_model(folder, tags, keys)
     callables, not_kept = read_callables(source)
-    checkpoint_keys = find_checkpoint_keys(source.meta_graph, find_op_def)
-    read_weight = open_weights(source)
+    checkpoint_keys = find_checkpoint_keys(source.meta_graph, find_op_def, read_object_keys(source))
+    constants: dict[str, Any] = {}
+    read_weight = open_weights(source, constants)
     graphs: dict[str, int] = {}
     partitions: list[Partition] = []
     lowered: list[LoweredSegment] = []
@@ -102,11 +104,12 @@ def convert_model(
         graph = freeze_signature(
             source.meta_graph, item.signature, item.input_tensors, item.output_tensors, checkpoint_keys, find_op_def
         )
+        constants.update(graph.constants)
         identity = hash_graph(graph)
         if identity not in graphs:
             graphs[identity] = len(partitions)
             first_segments.append(len(lowered))
-            partition, segments = _divide_graph(graph, len(partitions), options, backend, read_weight, work)
+            partition, segments = divide_graph(graph, len(partitions), options, backend, read_weight, work)
             partitions.append(partition)
             lowered.extend(segments)
         graph_of.append(graphs[identity])
@@ -115,48 +118,12 @@ def convert_model(
     signatures = tuple(item.signature for item in ordered)
     return Conversion(
         signatures, tuple(partitions), tuple(lowered), tuple(graph_of), tuple(first_segments), callables, not_kept,
-        read_weight,
+        read_weight, find_initializers(source.meta_graph, checkpoint_keys.tables, find_op_def), folder / layout.ASSETS,
     )  # fmt: skip
 
 
-def _divide_graph(
-    graph: FlatGraph, number: int, options: Options, backend: Backend, read: ReadWeight, work: pathlib.Path
-) -> tuple[Partition, list[LoweredSegment]]:
-    """Segment and lower a graph; nodes that the lowering refuses when tried stay native, and it is tried again."""
-    tensors = describe_tensors(graph)
-    support = Support(
-        ops=list_supported_ops(),
-        dtypes=backend.dtypes,
-        denied_ops=frozenset(options.ops_denylist) | environment.read_denied_ops(),
-        denied_nodes=frozenset(options.nodes_denylist),
-    )
-    for _ in range(_MAX_REFUSALS):
-        left_out = find_left_out(graph, tensors, support, find_op_def)
-        partition = segment_graph(
-            graph,
-            tensors,
-            left_out,
-            number=number,
-            minimum_size=options.minimum_segment_size,
-            max_segments=options.max_engines,
-        )
-        try:
-            lowered = []
-            for segment in partition.segments:
-                folder = tempfile.mkdtemp(prefix=f"{segment.name}.", dir=work)
-                lowered.append(lower_segment(graph, segment, tensors, read, pathlib.Path(folder)))
-        except LoweringError as error:
-            if not error.nodes:
-                raise
-            refused = tuple((name, str(error)) for name in error.nodes)
-            support = dataclasses.replace(support, refused=(*support.refused, *refused))
-        else:
-            return partition, lowered
-    raise LoweringError(f"{_MAX_REFUSALS} attempts to lower {graph.signature.key} found new nodes to refuse each time")
-
-
 def _refuse_nothing(folder: pathlib.Path, partitions: Iterable[Partition], options: Options) -> None:
-    reasons = Counter(node.reason for partition in partitions for node in partition.left_out)
+    reasons = Counter(node.reason for top in partitions for partition in top.walk() for node in partition.left_out)
     counted = ", ".join(f"{reason}: {count}" for reason, count in reasons.most_common())
     raise NothingConvertedError(
         f"no part of {folder} can run in an engine of {options.backend}",
@@ -198,17 +165,21 @@ def build_planned(
 def describe_segments(conversion: Conversion) -> tuple[SegmentRecord, ...]:
     """What the manifest keeps of each segment."""
     records = []
-    for lowered in conversion.lowered:
-        segment = lowered.segment
-        partition, _ = conversion.find_partition(segment.signature)
-        nodes = {node.name: node.op for node in partition.graph.graph_def.node}
-        weights = {weight.node for weight in partition.graph.weights}
+    parts = [(part, segment) for top in conversion.partitions for part in top.walk() for segment in part.segments]
+    for (part, segment), lowered in zip(parts, conversion.lowered, strict=True):
+        nodes = {node.name: node.op for node in part.graph.graph_def.node}
+        weights = {weight.node for weight in part.graph.weights}
         ops = Counter(nodes[name] for name in segment.nodes)
         ops.update("Const" if name in weights else nodes[name] for name in segment.constants)
         records.append(
             SegmentRecord(
                 segment.name, segment.signature, segment.size, segment.flops_share, segment.inputs, segment.outputs,
-                tuple(sorted(ops.items())),
+                tuple(sorted(ops.items())), _measure_weights(lowered),
             )
         )  # fmt: skip
     return tuple(records)
+
+
+def _measure_weights(lowered: LoweredSegment) -> int:
+    """Size of the segment as ONNX: two files in a folder of their own."""
+    return sum(file.stat().st_size for file in pathlib.Path(lowered.onnx_file).parent.iterdir())

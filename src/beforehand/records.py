@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 Shape = tuple[int, ...]
 PartialShape = tuple["int | None", ...]
+# In a checkpoint key, what comes before the description of the part of a tensor; in the form of `RestoreV2`.
+PART = "\t"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,12 +55,41 @@ class Weight:
 
 
 @dataclasses.dataclass(frozen=True)
+class Resource:
+    """A table, or anything else with a state that is no variable: its node in the flat graph, and the graph that makes it.
+
+    `identity` is the same for nodes, of whatever signature, that stand for one resource.
+    """
+
+    node: str
+    identity: str
+    create: Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Initializer:
+    """What fills a resource once, when a SavedModel is loaded.
+
+    `graph` reads the resource from its placeholder `handle`, and its nodes `targets` are to be run; `assets` are the
+    constants in it that are the path of a file, with the file's name. A table with `checkpoint_keys` gets its keys and
+    values from there instead.
+    """
+
+    handle: str
+    graph: Any
+    targets: tuple[str, ...]
+    assets: tuple[tuple[str, str], ...]
+    checkpoint_keys: tuple[str, str] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
 class FlatGraph:
     """One signature as a flat graph: function calls inlined, weights as placeholders, control flow functional.
 
     `graph_def` is a `tf.compat.v1.GraphDef` that nobody changes; `input_tensors` and `output_tensors` are names such
     as `x:0`, in the order of the signature. `weights` are read only; `variables` are assigned by the graph itself and
-    appear as VarHandleOp nodes.
+    appear as VarHandleOp nodes, `resources` as the nodes that make them. `assets` are constants that are the path of a
+    file of the SavedModel, with its name; `constants` the values (TensorProto) of weights that were constants.
     """
 
     signature: Signature
@@ -65,6 +98,9 @@ class FlatGraph:
     output_tensors: tuple[str, ...]
     weights: tuple[Weight, ...]
     variables: tuple[Weight, ...] = ()
+    resources: tuple[Resource, ...] = ()
+    assets: tuple[tuple[str, str], ...] = ()
+    constants: tuple[tuple[str, Any], ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,16 +141,39 @@ class Segment:
 
 
 @dataclasses.dataclass(frozen=True)
-class Partition:
-    """A flat graph divided into segments and native nodes.
+class Opened:
+    """A loop or branch that stays native, with segments in its bodies.
 
-    `levels` lists the native nodes level by level: a node of level n reads only segments and nodes of levels <= n.
+    `bodies` are divided in the order of the op's functions; their inputs are the arguments `captured` (which stay from
+    one iteration to the next) and `carried` (which do not), by index.
+    """
+
+    node: str
+    level: int
+    bodies: tuple[Partition, ...]
+    carried: tuple[int, ...]
+    captured: tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Partition:
+    """A flat graph divided into segments, native nodes, and native nodes with segments in their bodies.
+
+    `native_levels` lists the native nodes level by level: a node of level n reads only what is of levels <= n.
     """
 
     graph: FlatGraph
     segments: tuple[Segment, ...]
     native_levels: tuple[tuple[int, tuple[str, ...]], ...]
     left_out: tuple[LeftOut, ...]
+    opened: tuple[Opened, ...] = ()
+
+    def walk(self) -> Iterator[Partition]:
+        """This partition and those of all bodies in it, in the order in which their segments are numbered."""
+        yield self
+        for opened in self.opened:
+            for body in opened.bodies:
+                yield from body.walk()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,19 +193,49 @@ class LoweredSegment:
 
 @dataclasses.dataclass(frozen=True)
 class ShapeSet:
-    """The concrete shapes of all inputs of one segment, in the segment's order."""
+    """The shapes of all inputs of one segment, in the segment's order: one shape each, or a range.
+
+    `shapes` are the smallest, `max_shapes` the largest, of the same ranks; `max_shapes` is empty where there is one shape
+    only. Every dimension lies between the two, independently of the others.
+    """
 
     names: tuple[str, ...]
     shapes: tuple[Shape, ...]
+    max_shapes: tuple[Shape, ...] = ()
+
+    @property
+    def is_range(self) -> bool:
+        """Whether there is more than one shape."""
+        return bool(self.max_shapes)
+
+    def contains(self, shapes: tuple[Shape, ...]) -> bool:
+        """Whether these shapes, in the segment's order, lie within."""
+        limits = zip(shapes, self.shapes, self.max_shapes or self.shapes, strict=True)
+        return all(
+            len(shape) == len(low) and all(a <= dim <= b for a, dim, b in zip(low, shape, high, strict=True))
+            for shape, low, high in limits
+        )
+
+    def count_shapes(self) -> int:
+        """How many different shapes lie within: the smaller, the narrower."""
+        pairs = zip(self.shapes, self.max_shapes or self.shapes, strict=True)
+        return math.prod(b - a + 1 for low, high in pairs for a, b in zip(low, high, strict=True))
 
     def describe(self) -> str:
-        """For messages: `x=1x224x224x3`."""
-        pairs = zip(self.names, self.shapes, strict=True)
-        return ", ".join(f"{name}={'x'.join(map(str, shape)) or 'scalar'}" for name, shape in pairs)
+        """For messages, and as `--shapes` reads it: `x=1x224x224x3`, `x=1..8x224x224x3`."""
+        largest = self.max_shapes or self.shapes
+        triples = zip(self.names, self.shapes, largest, strict=True)
+        return ", ".join(f"{name}={describe_range(low, high)}" for name, low, high in triples)
 
     def to_dict(self) -> dict[str, list[int]]:
-        """Plain data: name to list of dimensions."""
+        """Plain data: name to list of dimensions, the smallest of a range."""
         return {name: list(shape) for name, shape in zip(self.names, self.shapes, strict=True)}
+
+    def to_max_dict(self) -> dict[str, list[int]] | None:
+        """Plain data: name to list of dimensions, the largest of a range; None where there is one shape only."""
+        if not self.max_shapes:
+            return None
+        return {name: list(shape) for name, shape in zip(self.names, self.max_shapes, strict=True)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -189,7 +278,11 @@ class Engine:
 
 @dataclasses.dataclass(frozen=True)
 class SegmentRecord:
-    """What the manifest keeps of a segment: enough to choose and run engines without TensorFlow."""
+    """What the manifest keeps of a segment: enough to choose and run engines without TensorFlow.
+
+    `weight_bytes`: size of the segment as ONNX, which is that of its weights but for some kilobytes; each engine holds
+    them all. 0 where it is not known: in manifests written before the field was.
+    """
 
     name: str
     signature: str
@@ -198,6 +291,7 @@ class SegmentRecord:
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     node_ops: tuple[tuple[str, int], ...]
+    weight_bytes: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -219,3 +313,9 @@ def describe_shape(shape: PartialShape | None) -> str:
     if shape is None:
         return "(unknown rank)"
     return "(" + ", ".join("?" if dim is None else str(dim) for dim in shape) + ")"
+
+
+def describe_range(low: Sequence[int], high: Sequence[int]) -> str:
+    """For messages, and as `--shapes` reads it: `1..8x224x224x3`, `1x3` where there is no range, `scalar`."""
+    dims = zip(low, high, strict=True)
+    return "x".join(str(a) if a == b else f"{a}..{b}" for a, b in dims) or "scalar"

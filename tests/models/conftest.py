@@ -9,10 +9,12 @@ import pytest
 pytest.register_assert_rewrite("life_cycle")
 
 import life_cycle  # noqa: E402 (after its asserts are rewritten)
+from expect_structures import STRUCTURES  # noqa: E402
 from expectations import EXPECTATIONS  # noqa: E402
 
 # Those of test_life_cycles.py; these take a second each once Keras is imported, so one process makes them all.
 SMALL = ("digits", "mlp", "any_size", "two_signatures", "mixed", "only_unsupported")
+TABLE = {**EXPECTATIONS, **STRUCTURES}
 # Models whose lives one process runs, one after the other.
 _TOGETHER = 12
 
@@ -41,16 +43,14 @@ def lived_model(
 
     def live(name: str) -> life_cycle.Life:
         if name not in lives:
-            names = [name] if EXPECTATIONS[name].alone else list(_list_together(name, wanted - set(lives)))
+            names = [name] if TABLE[name].alone else list(_list_together(name, wanted - set(lives)))
             folder = tmp_path_factory.mktemp("lives")
-            lives.update(
-                life_cycle.run_lives(life_cycle.make_models(names, folder), EXPECTATIONS, folder / "converted")
-            )
+            lives.update(life_cycle.run_lives(life_cycle.make_models(names, folder), TABLE, folder / "converted"))
         return lives[name]
 
     return live
 
 
 def _list_together(name: str, wanted: Iterable[object]) -> list[str]:
-    others = [other for other, expected in EXPECTATIONS.items() if other in wanted and not expected.alone]
+    others = [other for other, expected in TABLE.items() if other in wanted and not expected.alone]
     return [name, *(other for other in others if other != name)][:_TOGETHER]

@@ -66,7 +66,10 @@ def convert_by_own_api(job):
 
 def describe(converter):
     return {
-        "engines": [{**vars(engine), "shapes": engine.shapes.to_dict()} for engine in converter.engines],
+        "engines": [
+            {**vars(engine), "shapes": engine.shapes.to_dict(), "max_shapes": engine.shapes.to_max_dict()}
+            for engine in converter.engines
+        ],
         "segments": [
             {"name": segment.name, "signature": segment.signature, "nodes": segment.nodes, "share": segment.flops_share}
             for segment in converter.segments

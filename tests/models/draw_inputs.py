@@ -1,6 +1,6 @@
 """How the values of a model's inputs are drawn: said once by its maker, as plain JSON data, and obeyed by both processes after.
 
-The functions that a maker calls (`uniform`, `integers`, `booleans`, `text`, `mask`, `rows_of`) return the data;
+The functions that a maker calls (`uniform`, `integers`, `booleans`, `text`, `mask`, `rows_of`, `splits_of`) return the data;
 `draw_inputs` draws.
 """
 
@@ -9,9 +9,9 @@ import pathlib
 import numpy as np
 
 
-def uniform(high=1.0, low=0.0, dtype="float32"):
-    """Floating-point numbers in [low, high)."""
-    return {"kind": "uniform", "low": low, "high": high, "dtype": dtype}
+def uniform(high=1.0, low=0.0, dtype="float32", *, decides=False):
+    """Floating-point numbers in [low, high); they may decide which way the model takes."""
+    return {"kind": "uniform", "low": low, "high": high, "dtype": dtype, "decides": decides}
 
 
 def integers(low, high, dtype="int32"):
@@ -39,14 +39,30 @@ def rows_of(file, name):
     return {"kind": "rows", "file": file, "name": name}
 
 
+def splits_of(name):
+    """Where each row of a ragged tensor starts and the last one ends; its values are the input `name`, no row is empty."""
+    return {"kind": "splits", "of": name}
+
+
 def is_plain(spec):
     """Whether zeros say as much as real values: nothing but floating-point numbers reaches the model by it."""
-    return spec["kind"] == "uniform"
+    return spec["kind"] == "uniform" and not spec["decides"]
 
 
 def draw_inputs(specs, shapes, rng, folder):
     """An array for each input of `shapes`; `folder` is where the makers' own files lie."""
-    return {name: _draw(specs[name], shape, rng, pathlib.Path(folder)) for name, shape in shapes.items()}
+    arrays = {}
+    for name, shape in shapes.items():
+        if specs[name]["kind"] == "splits":
+            arrays[name] = _draw_splits(shapes[specs[name]["of"]][0], shape[0], rng)
+        else:
+            arrays[name] = _draw(specs[name], shape, rng, pathlib.Path(folder))
+    return arrays
+
+
+def _draw_splits(values, splits, rng):
+    inner = rng.choice(np.arange(1, values), splits - 2, replace=False)
+    return np.array([0, *sorted(inner), values], np.int64)
 
 
 def _draw(spec, shape, rng, folder):
@@ -66,6 +82,9 @@ def _draw(spec, shape, rng, folder):
         return (np.arange(shape[-1]) < lengths).astype(spec["dtype"])
     if kind == "rows":
         rows = np.load(folder / spec["file"])[spec["name"]]
-        assert list(rows.shape[1:]) == list(shape[1:]), f"{spec['name']} has rows of {rows.shape[1:]}, not of {shape}"
-        return rows[rng.integers(0, len(rows), shape[0])]
+        count = shape[: len(shape) + 1 - rows.ndim]  # () for one row alone
+        assert list(rows.shape[1:]) == list(shape[len(count) :]), (
+            f"{spec['name']} has rows of {rows.shape[1:]}: {shape}"
+        )
+        return rows[rng.integers(0, len(rows), count)]
     raise ValueError(f"nobody can draw {kind}")

@@ -206,7 +206,6 @@ def test_a_model_that_counts_its_calls_before_all_else_still_counts_and_runs_eng
     assert beforehand.stats(loaded)["signatures"][key] == {"engine_calls": 2, "native_calls": 0}
 
 
-@pytest.mark.xfail(raises=ValueError, reason="levels do not keep the nodes of a TF1 loop together")
 def test_a_loop_of_tensorflow_1_stays_native_between_two_segments(tmp_path: pathlib.Path) -> None:
     import tensorflow as tf
 

@@ -20,6 +20,7 @@ SPEC = TensorSpec("x", "float32", (None, 4))
 SEGMENT = Segment("TRTEngineOp_000_000", 0, "serving_default", ("n",), (), (SPEC,), (SPEC,), ("x:0",), ("n:0",), 1)
 LOWERED = LoweredSegment(SEGMENT, "segment.onnx", ("input_0",), ("output_0",), "digest")
 SHAPES = ShapeSet(("x",), ((1, 4),))
+RANGE = ShapeSet(("x",), ((1, 4),), ((8, 4),))
 
 
 class Backend:
@@ -61,6 +62,8 @@ def test_each_part_alone_changes_the_key() -> None:
         plan(lowered=dataclasses.replace(LOWERED, digest="other")).key,
         plan(lowered=dataclasses.replace(LOWERED, input_names=("input_1",))).key,
         plan(shapes=ShapeSet(("x",), ((2, 4),))).key,
+        plan(shapes=RANGE).key,
+        plan(shapes=dataclasses.replace(RANGE, max_shapes=((9, 4),))).key,
         plan(backend=newer).key,
         plan(backend=other).key,
         plan(precision_mode="FP16").key,
@@ -68,26 +71,32 @@ def test_each_part_alone_changes_the_key() -> None:
         plan(max_workspace_size_bytes=1).key,
         plan(use_calibration=False).key,
     }
-    assert len(keys) == 10
+    assert len(keys) == 12
 
 
-def test_a_specification_comes_back_from_its_json() -> None:
+@pytest.mark.parametrize("shapes", [SHAPES, RANGE], ids=["one shape", "a range"])
+def test_a_specification_comes_back_from_its_json(shapes: ShapeSet) -> None:
     import json
 
-    spec = plan()
+    spec = plan(shapes=shapes)
     assert decode_spec(json.loads(json.dumps(encode_spec(spec)))) == spec
 
 
-def write_model(folder: pathlib.Path) -> EngineSpec:
+def write_model(folder: pathlib.Path, *, target: tuple[int, ...] = (0, -1), shapes: ShapeSet = SHAPES) -> EngineSpec:
+    """A reshape and a relu."""
     onnx = pytest.importorskip("onnx")
     value = [
         onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [None, 4]) for name in ("input_0", "output_0")
     ]
-    node = onnx.helper.make_node("Relu", ["input_0"], ["output_0"])
-    graph = onnx.helper.make_graph([node], "g", value[:1], value[1:])
+    nodes = [
+        onnx.helper.make_node("Reshape", ["input_0", "target"], ["reshaped"]),
+        onnx.helper.make_node("Relu", ["reshaped"], ["output_0"]),
+    ]
+    constant = onnx.helper.make_tensor("target", onnx.TensorProto.INT64, [len(target)], target)
+    graph = onnx.helper.make_graph(nodes, "g", value[:1], value[1:], [constant])
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=8)
     onnx.save(model, folder / "segment.onnx")
-    return dataclasses.replace(plan(), onnx_file=str(folder / "segment.onnx"))
+    return dataclasses.replace(plan(shapes=shapes), onnx_file=str(folder / "segment.onnx"))
 
 
 def test_a_build_gives_a_file_with_its_hash(tmp_path: pathlib.Path) -> None:
@@ -129,3 +138,26 @@ def test_forbidden_means_that_no_process_is_started(tmp_path: pathlib.Path, monk
     with pytest.raises(BuildForbiddenError, match="BH402"):
         build_engine(plan(), tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_engine_of_a_range_serves_every_batch_in_it(tmp_path: pathlib.Path) -> None:
+    import numpy as np
+
+    from beforehand.backends.registry import find_backend
+
+    engine = build_engine(write_model(tmp_path, shapes=RANGE), tmp_path)
+    data = np.frombuffer((tmp_path / engine.file).read_bytes(), np.uint8).copy()
+    loaded = find_backend("openvino").load(data, engine.input_names, engine.output_names)
+    for batch in (8, 1, 3):
+        given = np.arange(-2 * batch, 2 * batch, dtype=np.float32).reshape(batch, 4)
+        [found] = loaded.run([given])
+        np.testing.assert_array_equal(found, np.maximum(given, 0))
+
+
+def test_a_range_of_a_model_whose_batch_is_a_constant_inside_is_refused(tmp_path: pathlib.Path) -> None:
+    build_engine(write_model(tmp_path, target=(1, 4)), tmp_path)  # for batch 1 it is all right
+    with pytest.raises(
+        BuildError, match=r"cannot have the range x=1\.\.8x4\. OpenVINO finds no shapes for x=8x4"
+    ) as caught:
+        build_engine(write_model(tmp_path, target=(1, 4), shapes=RANGE), tmp_path)
+    assert "beforehand.errors" not in str(caught.value)

@@ -48,7 +48,7 @@ def make_manifest() -> Manifest:
         signatures=(Signature("serving_default", (X,), (Y,)),),
         segments=tuple(
             SegmentRecord(
-                f"TRTEngineOp_000_00{i}", "serving_default", 7 - i, 0.75 - i / 2, (X,), (Y,), (("MatMul", 1),)
+                f"TRTEngineOp_000_00{i}", "serving_default", 7 - i, 0.75 - i / 2, (X,), (Y,), (("MatMul", 1),), 800
             )
             for i in range(2)
         ),
@@ -56,6 +56,7 @@ def make_manifest() -> Manifest:
         native_nodes=(
             ("serving_default", LeftOut("decode", "DecodeJpeg", "resource or string", "decode:0 is string")),
             ("serving_default", LeftOut("add", "AddV2", "segment too small")),
+            ("serving_default", LeftOut("det", "MatrixDeterminant", "refused by backend", "no rule for Det-18")),
         ),
         not_kept=("attribute `variables`",),
     )
@@ -97,10 +98,16 @@ def test_the_json_has_the_form_that_other_tools_read(folder: pathlib.Path, capsy
     }
     assert found["segments"][0] == {
         "name": "TRTEngineOp_000_000", "signature": "serving_default", "nodes": 7, "flops_share": 0.75, "engines": 2,
+        "engine_bytes": 2 * len(BYTES), "weight_bytes": 800, "range_offers": [{
+            "engines": 2, "bytes": 1800, "range_bytes": 900, "shapes": {"x": [1, 3]}, "max_shapes": {"x": [8, 3]},
+            "text": "2 engines of TRTEngineOp_000_000 that differ in the batch alone cost 0 MB on disk, as each holds all "
+            "weights; one for x=1..8x3 would cost 0 MB: build(..., batch_range=True), or --batch-range",
+            "is_worth_saying": False,
+        }],
     }  # fmt: skip
     file = f"assets/{make_engine(1).file}"
     fixed = {
-        "segment": "TRTEngineOp_000_000", "shapes": {"x": [1, 3]}, "backend": "openvino", "precision": "FP32",
+        "segment": "TRTEngineOp_000_000", "shapes": {"x": [1, 3]}, "max_shapes": None, "backend": "openvino", "precision": "FP32",
         "target": "cpu-x86_64", "file": file, "bytes": len(BYTES), "sha256": hashlib.sha256(BYTES).hexdigest(),
     }  # fmt: skip
     assert found["engines"][0] == {**fixed, "backend_version": "2026.4.1", "build_seconds": 0.5, "state": "ok"}
@@ -110,7 +117,8 @@ def test_the_json_has_the_form_that_other_tools_read(folder: pathlib.Path, capsy
         "signature": "serving_default",
     }  # fmt: skip
     manifest_bytes = layout.find_manifest(folder).stat().st_size
-    assert found["disk"] == {"saved_model": 5, "variables": 7, "engines": 2 * len(BYTES), "manifest": manifest_bytes}
+    split = {"saved_model": 5, "variables": 7, "engines": 2 * len(BYTES), "manifest": manifest_bytes, "other": 0}
+    assert found["disk"] == {**split, "total": sum(split.values())}
 
 
 def test_a_missing_engine_file_gives_exit_code_1(folder: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -166,10 +174,14 @@ def test_the_text_shows_everything_also_a_segment_without_engine(
     find_first_engine(folder).write_bytes(BYTES[:10])
     assert main(["inspect", str(folder)]) == 1
     lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
-    assert "TRTEngineOp_000_000 serving_default 7 75.0% 2" in lines
-    assert "TRTEngineOp_000_001 serving_default 6 25.0% none: runs natively, in TensorFlow" in lines
+    assert "TRTEngineOp_000_000 serving_default 7 75.0% 800 bytes 2, 1.8 kB in all" in lines
+    assert "TRTEngineOp_000_001 serving_default 6 25.0% 800 bytes none: runs natively, in TensorFlow" in lines
     assert any("x=1x3 openvino FP32 cpu-x86_64 900 (actual 10)" in line and "ALTERED" in line for line in lines)
-    assert "native nodes: 2" in lines
+    assert "native nodes: 3" in lines
+    assert (
+        lines[lines.index("refused by backend: 1 (MatrixDeterminant 1x)") + 1]
+        == "MatrixDeterminant: no rule for Det-18"
+    )
     assert "resource or string: 1 (DecodeJpeg 1x)" in lines
     assert "not kept: attribute `variables`" in lines
     assert f"ALTERED: assets/{make_engine(1).file}" in lines

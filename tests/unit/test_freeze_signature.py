@@ -8,10 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import pytest
 import tensorflow as tf
 
-from beforehand.errors import GraphError
 from beforehand.freeze.freeze_signature import find_checkpoint_keys, freeze_signature
 from beforehand.freeze.hash_graph import hash_graph
 from beforehand.records import FlatGraph
@@ -252,13 +250,36 @@ def test_graphs_that_compute_something_else_have_other_hashes(tmp_path: pathlib.
     assert len(set(hashes.values())) == len(hashes)
 
 
-def test_an_input_that_is_no_placeholder_is_refused_by_name(tmp_path: pathlib.Path) -> None:
+def test_an_input_that_is_no_placeholder_becomes_one(tmp_path: pathlib.Path) -> None:
     v1 = tf.compat.v1
     with tf.Graph().as_default() as graph, v1.Session(graph=graph) as session:
         x = tf.identity(v1.placeholder(tf.float32, [None, 3]), name="not_a_placeholder")
-        v1.saved_model.simple_save(session, str(tmp_path / "v1"), {"x": x}, {"y": x + 1.0})
-    with pytest.raises(GraphError, match=r"^BH205 the signature's input not_a_placeholder:0 is a Identity"):
-        freeze(tmp_path / "v1")
+        keep = v1.placeholder_with_default(0.5, [], name="keep")
+        v1.saved_model.simple_save(session, str(tmp_path / "v1"), {"x": x, "keep": keep}, {"y": x * keep})
+    frozen = freeze(tmp_path / "v1")
+    assert sorted(frozen.list_ops()) == ["Mul", "Placeholder", "Placeholder"]
+    assert sorted(frozen.graph.input_tensors) == ["keep:0", "not_a_placeholder:0"]
+
+
+def test_an_input_that_is_one_of_several_outputs_becomes_a_placeholder_of_its_own(tmp_path: pathlib.Path) -> None:
+    """An estimator's signature names what its parser of examples gives."""
+    v1 = tf.compat.v1
+    with tf.Graph().as_default() as graph, v1.Session(graph=graph) as session:
+        x, z = tf.split(v1.placeholder(tf.float32, [4, 3]), 2, name="halves")
+        v1.saved_model.simple_save(session, str(tmp_path / "v1"), {"x": x, "z": z}, {"y": x - z, "x_again": x})
+    frozen = freeze(tmp_path / "v1")
+    assert sorted(frozen.graph.input_tensors) == ["halves/x:0", "halves/z:0"]
+    assert frozen.list_ops().count("Split") == 0
+    with tf.Graph().as_default() as graph:
+        tf.graph_util.import_graph_def(frozen.graph.graph_def, name="")
+        fed = {"halves/x:0": np.full([2, 3], 5.0), "halves/z:0": np.full([2, 3], 2.0)}
+        with v1.Session(graph=graph) as session:
+            given = dict(
+                zip([s.name for s in frozen.graph.signature.outputs], frozen.graph.output_tensors, strict=True)
+            )
+            results = session.run(given, fed)
+    np.testing.assert_array_equal(results["y"], np.full([2, 3], 3.0))
+    np.testing.assert_array_equal(results["x_again"], np.full([2, 3], 5.0))
 
 
 def test_a_read_that_waits_for_an_effect_becomes_a_placeholder_like_any_other(tmp_path: pathlib.Path) -> None:

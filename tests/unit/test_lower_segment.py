@@ -26,7 +26,7 @@ from beforehand.saved_model.open_weights import open_weights
 from beforehand.saved_model.read_saved_model import read_saved_model
 from beforehand.segment.describe_tensors import describe_tensors
 from beforehand.segment.find_candidates import Support, find_left_out
-from beforehand.segment.segment_graph import segment_graph
+from beforehand.segment.segment_graph import SegmentLimits, segment_graph
 
 DTYPES = frozenset({"float32", "int32", "int64", "bool", "uint8", "int8"})
 LARGE = np.random.default_rng(1).normal(size=(3, 3, 24, 80)).astype(np.float32)
@@ -63,7 +63,7 @@ def lower(source_folder: pathlib.Path, target: pathlib.Path, ops: frozenset[str]
     )
     tensors = describe_tensors(graph)
     left_out = find_left_out(graph, tensors, Support(ops or list_supported_ops(), DTYPES), find_op_def)
-    partition = segment_graph(graph, tensors, left_out, number=0, minimum_size=1, max_segments=0)
+    partition = segment_graph(graph, tensors, left_out, SegmentLimits(1, 0, 0), {})
     target.mkdir()
     return lower_segment(graph, partition.segments[0], tensors, open_weights(source), target)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import pathlib
 from collections.abc import Iterator
@@ -44,7 +45,8 @@ def walk(data: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
             yield from walk(value, (*path, key))
 
 
-PATHS = list(walk(make_data()))
+OPTIONAL = ("weight_bytes",)  # added within the format version
+PATHS = [path for path in walk(make_data()) if path[-1] not in OPTIONAL]
 
 
 def find_parent(data: Any, path: tuple[Any, ...]) -> Any:
@@ -75,6 +77,29 @@ def test_a_missing_field_is_refused(path: tuple[Any, ...], tmp_path: pathlib.Pat
 def test_shapes_of_another_form_are_refused(damage: dict[str, Any], tmp_path: pathlib.Path) -> None:
     data = make_data()
     data["engines"][0].update(damage)
+    with pytest.raises(ManifestError, match=r"^BH502 the manifest "):
+        read_manifest(write(data, tmp_path))
+
+
+def test_one_written_before_there_were_ranges_is_read(tmp_path: pathlib.Path) -> None:
+    data = make_data()
+    assert "max_shapes" not in data["engines"][0]
+    del data["segments"][0]["weight_bytes"]
+    assert read_manifest(write(data, tmp_path)) == MANIFEST
+
+
+def test_a_range_comes_back_and_a_reader_that_does_not_know_it_sees_the_smallest_shapes(tmp_path: pathlib.Path) -> None:
+    shapes = ShapeSet(("x",), ((1, 3),), ((8, 3),))
+    manifest = dataclasses.replace(MANIFEST, engines=(dataclasses.replace(MANIFEST.engines[0], shapes=shapes),))
+    data = json.loads(json.dumps({"format_version": 1, **encode_manifest(manifest)}))
+    assert (data["engines"][0]["shapes"], data["engines"][0]["max_shapes"]) == ([["x", [1, 3]]], [["x", [8, 3]]])
+    assert read_manifest(write(data, tmp_path)) == manifest
+
+
+@pytest.mark.parametrize("damage", [[["x", [8]]], [["y", [8, 3]]], [["x", [8, 3]], ["y", [1]]], [["x"]], 7, None])
+def test_largest_shapes_of_another_form_are_refused(damage: Any, tmp_path: pathlib.Path) -> None:
+    data = make_data()
+    data["engines"][0]["max_shapes"] = damage
     with pytest.raises(ManifestError, match=r"^BH502 the manifest "):
         read_manifest(write(data, tmp_path))
 

@@ -51,14 +51,29 @@ def model(backend: Doubling, tmp_path: pathlib.Path) -> ModelRuntime:
     made = ModelRuntime(SIGNATURES, (SEGMENT,), tmp_path)
     (tmp_path / "engine").write_bytes(b"engine")
     for batch in (1, 2, 3):
-        shapes = ShapeSet(("x",), ((batch, 4),))
-        facts = {"backend": "b", "backend_version": "1", "precision": "FP32", "target": "cpu", "key": str(batch)}
-        names = {"segment": SEGMENT.name, "input_names": ("i",), "output_names": ("o",), "file": "engine"}
-        sha256 = hash_file(tmp_path / "engine")
-        made.add_engine(
-            Engine(segment_index=0, shapes=shapes, bytes=6, sha256=sha256, build_seconds=0, **facts, **names)
-        )
+        made.add_engine(make_engine(tmp_path, ShapeSet(("x",), ((batch, 4),))))
     return made
+
+
+def make_engine(folder: pathlib.Path, shapes: ShapeSet) -> Engine:
+    facts = {"backend": "b", "backend_version": "1", "precision": "FP32", "target": "cpu", "key": shapes.describe()}
+    names = {"segment": SEGMENT.name, "input_names": ("i",), "output_names": ("o",), "file": "engine"}
+    sha256 = hash_file(folder / "engine")
+    return Engine(segment_index=0, shapes=shapes, bytes=6, sha256=sha256, build_seconds=0, **facts, **names)
+
+
+def make_range(low: int, high: int) -> ShapeSet:
+    return ShapeSet(("x",), ((low, 4),), ((high, 4),))
+
+
+def count_calls(model: ModelRuntime) -> dict[str, int]:
+    """Calls by the shapes of the engine that answered them."""
+    return {
+        ShapeSet(
+            ("x",), (tuple(e["shapes"]["x"]),), (tuple(e["max_shapes"]["x"]),) if e["max_shapes"] else ()
+        ).describe(): (e["engine_calls"])
+        for e in model.list_stats()["engines"]
+    }
 
 
 def ones(batch: int) -> np.ndarray[Any, Any]:
@@ -120,3 +135,36 @@ def test_many_threads_open_an_engine_once_and_no_call_is_lost(model: ModelRuntim
     assert all(outputs is not None for outputs in found)
     assert backend.loads == 1
     assert model.list_stats()["signatures"]["serving_default"]["engine_calls"] == 400
+
+
+def test_the_engine_of_the_very_shape_comes_first_then_the_narrowest_range(model: ModelRuntime) -> None:
+    for low, high in ((1, 64), (2, 8), (4, 16)):
+        model.add_engine(make_engine(model.folder, make_range(low, high)))
+    for batch in (1, 2, 4, 8, 9, 17, 64):
+        [found] = model.run(0, 0, [ones(batch)]) or []
+        np.testing.assert_array_equal(found, 2 * ones(batch))
+    assert count_calls(model) == {"x=1x4": 1, "x=2x4": 1, "x=3x4": 0, "x=2..8x4": 2, "x=4..16x4": 1, "x=1..64x4": 2}
+    assert model.list_stats()["signatures"]["serving_default"] == {"engine_calls": 7, "native_calls": 0}
+
+
+def test_outside_of_a_range_a_call_is_native_and_told(model: ModelRuntime, caplog: pytest.LogCaptureFixture) -> None:
+    model.add_engine(make_engine(model.folder, make_range(4, 8)))
+    with caplog.at_level(logging.WARNING, "beforehand"):
+        assert model.run(0, 0, [ones(9)]) is None
+        assert model.run(0, 0, [np.ones((4, 5), np.float32)]) is None
+        assert model.run(0, 0, [np.ones((4,), np.float32)]) is None
+    assert "9x4 (it has engines for 3 shape sets and 1 range)" in caplog.text
+    assert len(caplog.records) == 3
+
+
+def test_a_range_added_again_replaces_the_first_and_is_closed_with_the_others(
+    model: ModelRuntime, backend: Doubling
+) -> None:
+    for _ in range(2):
+        model.add_engine(make_engine(model.folder, make_range(4, 8)))
+    assert len(model.list_stats()["engines"]) == 4
+    for _ in range(2):
+        assert model.run(0, 0, [ones(5)]) is not None
+        model.close()
+    assert backend.loads == 2
+    assert len(model.list_files()) == 4

@@ -45,6 +45,14 @@ def test_every_choice_of_weights_in_every_order_comes_out_bit_for_bit(
         assert tensor.numpy().tobytes() == arrays[index].tobytes()
 
 
+def test_an_empty_weight_asked_for_after_its_neighbour_is_cut_right() -> None:
+    arrays = [np.float32(1.0) * np.ones(()), np.ones(0), np.ones(()) * 2]
+    packed, weights = pack([array.astype(np.float32) for array in arrays])
+    last, empty = packed.take([weights[2], weights[1]])
+    assert float(last) == 2.0
+    assert empty.shape == (0,)
+
+
 def test_there_is_one_variable_for_each_dtype_with_rows_of_64_bytes() -> None:
     packed, _ = pack([np.ones(17, np.float32), np.ones((), np.float32), np.ones(3, np.int64), np.ones(1, np.uint8)])
     shapes = {dtype: tuple(variable.shape) for dtype, variable in packed.packed.items()}

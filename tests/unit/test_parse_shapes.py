@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,6 +16,8 @@ NAMES = st.text(st.characters(exclude_characters=",", exclude_categories=["C", "
     lambda name: name == name.strip()
 )
 SHAPES = st.lists(st.integers(1, 10**6), max_size=5).map(tuple)
+RANGES = st.tuples(st.integers(1, 10**6), st.integers(1, 10**6)).map(lambda pair: (min(pair), max(pair) + 1))
+RANGED = st.tuples(RANGES, SHAPES).map(lambda parts: (parts[0], *parts[1]))
 SETS = st.dictionaries(NAMES, SHAPES, min_size=1, max_size=4)
 
 
@@ -25,8 +29,8 @@ ONE = make_signature(x=(None, 3))
 TWO = make_signature(inp1=(None, 16), inp2=(None, 8))
 
 
-@given(SETS)
-def test_what_is_formatted_is_parsed_back(shapes: dict[str, tuple[int, ...]]) -> None:
+@given(st.dictionaries(NAMES, SHAPES | RANGED, min_size=1, max_size=4))
+def test_what_is_formatted_is_parsed_back(shapes: dict[str, tuple[Any, ...]]) -> None:
     assert parse_text(format_shapes(shapes)) == shapes
 
 
@@ -107,6 +111,11 @@ def test_a_shape_that_fits_no_signature_goes_to_the_first_with_that_input_and_is
         ("x=-1x3", "an engine is built for fixed sizes"),
         ("x=Nonex3", "an engine is built for fixed sizes"),
         ("x=1X3", "'1X3' is no shape"),
+        ("x=8..1x3", "a range of the input `x` ends below its start"),
+        ("x=0..1x3", "the input `x` would be empty"),
+        ("x=1x1..3", "only the first dimension of the input `x` may be a range"),
+        ("x=1..x3", "'1..x3' is no shape"),
+        ("x=1..2..3x3", "'1..2..3x3' is no shape"),
         ("x=\u0661x3", "is no shape"),
     ],
 )
@@ -142,3 +151,13 @@ def test_an_input_without_a_shape_is_named(texts: list[str]) -> None:
 def test_what_was_put_together_before_an_input_was_missed_is_told_too() -> None:
     with pytest.raises(SampleError, match="--shapes 'a=1,b=2' has no shape for `c`"):
         parse_shapes(["a=1", "b=2"], [make_signature(a=(None,), b=(None,), c=(None,))])
+
+
+def test_a_first_dimension_may_be_a_range_and_a_range_of_one_is_none() -> None:
+    found = parse_shapes(["x=1..8x3", "x=2..2x3"], [ONE, make_signature("fixed", x=(1, 3))])
+    assert found == {"serving_default": [{"x": ((1, 8), 3)}, {"x": (2, 3)}]}
+
+
+def test_what_messages_say_of_a_range_can_be_given_as_an_option() -> None:
+    shapes = ShapeSet(("a", "b"), ((1, 3), (1, 5)), ((8, 3), (8, 5)))
+    assert parse_text(shapes.describe()) == {"a": ((1, 8), 3), "b": ((1, 8), 5)}

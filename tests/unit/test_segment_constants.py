@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from beforehand.records import FlatGraph, LeftOut, Partition, Signature, TensorSpec
 from beforehand.segment import reasons
-from beforehand.segment.segment_graph import segment_graph
+from beforehand.segment.segment_graph import SegmentLimits, segment_graph
 
 SPEC = TensorSpec("x", "float32", (None, 4))
 
@@ -61,7 +61,7 @@ def divide(case: Case) -> Partition:
     graph = FlatGraph(signature, graph_def, ("x:0",), outputs, ())
     tensors = {f"{node.name}:0": dataclasses.replace(SPEC, name=f"{node.name}:0") for node in graph_def.node}
     left_out = {f"n{index}": LeftOut(f"n{index}", "AddV2", reasons.OP_UNSUPPORTED) for index in case.native}
-    return segment_graph(graph, tensors, left_out, number=0, minimum_size=case.minimum, max_segments=0)
+    return segment_graph(graph, tensors, left_out, SegmentLimits(case.minimum, 0, 0), {})
 
 
 def list_segments(partition: Partition) -> list[set[int]]:

@@ -15,7 +15,7 @@ import tensorflow as tf
 from beforehand.records import FlatGraph, LeftOut, Partition, Signature, TensorSpec
 from beforehand.segment import reasons
 from beforehand.segment.count_flops import count_flops
-from beforehand.segment.segment_graph import segment_graph
+from beforehand.segment.segment_graph import SegmentLimits, segment_graph
 
 SPEC = TensorSpec("x", "float32", (None, 4))
 Edges = list[tuple[int, int]]
@@ -49,7 +49,7 @@ def divide(parents: list[tuple[int, int]], native: set[int], *, minimum: int = 1
         for name in ["x", *(f"n{i}" for i in range(len(parents)))]
     }
     left_out = {f"n{i}": LeftOut(f"n{i}", "AddV2", reasons.OP_UNSUPPORTED) for i in native}
-    return segment_graph(graph, tensors, left_out, number=0, minimum_size=minimum, max_segments=most)
+    return segment_graph(graph, tensors, left_out, SegmentLimits(minimum, most, 0), {})
 
 
 def find_ancestors(parents: list[tuple[int, int]]) -> list[set[int]]:

@@ -24,7 +24,12 @@ shape_sets = st.lists(st.tuples(texts, st.lists(st.integers(0, 9), max_size=4).m
     lambda pairs: ShapeSet(tuple(name for name, _ in pairs), tuple(shape for _, shape in pairs))
 )
 names = st.lists(texts, max_size=3).map(tuple)
-engines = st.builds(Engine, shapes=shape_sets, input_names=names, output_names=names, build_seconds=st.floats(0, 9))
+ranges = shape_sets.map(
+    lambda item: dataclasses.replace(item, max_shapes=tuple(tuple(dim + 1 for dim in shape) for shape in item.shapes))
+)
+engines = st.builds(
+    Engine, shapes=shape_sets | ranges, input_names=names, output_names=names, build_seconds=st.floats(0, 9)
+)
 counts = st.dictionaries(texts, st.integers(0, 9), max_size=3).map(lambda found: tuple(found.items()))
 segments = st.builds(SegmentRecord, texts, texts, st.integers(), st.floats(0, 1), spec_tuples, spec_tuples, counts)
 manifests = st.builds(

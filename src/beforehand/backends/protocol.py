@@ -23,6 +23,14 @@ class Probe:
     advice: str = ""
 
 
+@dataclasses.dataclass(frozen=True)
+class Refusal:
+    """Why a backend cannot take a model, in a line; `nodes` are the ONNX nodes that it blames, where it can tell."""
+
+    reason: str
+    nodes: tuple[str, ...] = ()
+
+
 class Executable(Protocol):
     """A loaded engine; dropping it gives back what it holds. `run` may be called by several threads at once."""
 
@@ -53,6 +61,9 @@ class Backend(Protocol):
         Raises:
             PrecisionError: BH103.
         """
+
+    def check_model(self, onnx_file: str) -> Refusal | None:
+        """Whether this ONNX model can be built at all, cheaply: it is asked of every segment of every conversion."""
 
     def build(self, spec: EngineSpec) -> bytes:
         """Build one engine. Called in a process of its own."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import re
 import shutil
 import signal
 import subprocess
@@ -21,6 +22,7 @@ from beforehand.store import layout
 from beforehand.store.hashing import hash_file
 
 _HEARTBEAT_S = 10.0
+_OWN_CLASS = re.compile(r"^beforehand\.errors\.\w+: ")  # before the code, as a traceback's last line has it
 
 
 def build_engine(
@@ -104,7 +106,7 @@ def _describe_failure(spec: EngineSpec, code: int | None, log: pathlib.Path, tim
     shapes = spec.shapes.describe()
     what = f"the engine of {spec.segment} for {shapes} was not built by {spec.backend}"
     lines = log.read_text(errors="replace").strip().splitlines()
-    last = lines[-1] if lines else ""
+    last = _OWN_CLASS.sub("", lines[-1]) if lines else ""
     if code is None:
         cause, why, advice = "timeout", f"it took longer than {timeout_s:g} s", "a larger timeout_s"
     elif code is not None and code < 0:

@@ -17,15 +17,17 @@ from beforehand.store import atomic
 
 def encode_spec(spec: EngineSpec) -> dict[str, Any]:
     """A specification as plain data."""
-    return {**vars(spec), "shapes": [list(spec.shapes.names), [list(shape) for shape in spec.shapes.shapes]]}
+    shapes = spec.shapes
+    several = [[list(shape) for shape in group] for group in (shapes.shapes, shapes.max_shapes)]
+    return {**vars(spec), "shapes": [list(shapes.names), *several]}
 
 
 def decode_spec(data: dict[str, Any]) -> EngineSpec:
     """The inverse of `encode_spec`."""
-    names, shapes = data["shapes"]
+    names, *several = data["shapes"]
     tuples = {name: tuple(data[name]) for name in ("input_names", "output_names")}
     options = tuple((name, value) for name, value in data["options"])
-    shape_set = ShapeSet(tuple(names), tuple(tuple(shape) for shape in shapes))
+    shape_set = ShapeSet(tuple(names), *(tuple(tuple(shape) for shape in group) for group in several))
     return EngineSpec(**{**data, **tuples, "options": options, "shapes": shape_set})
 
 

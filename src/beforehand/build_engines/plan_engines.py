@@ -43,20 +43,22 @@ def plan_engines(
             options=options.to_key(),
             key="",
         )
-        specs.setdefault(f"{index}/{shape_set.shapes}", dataclasses.replace(spec, key=make_key(spec, lowered.digest)))
+        key = make_key(spec, lowered.digest)
+        specs.setdefault(f"{index}/{key}", dataclasses.replace(spec, key=key))
     return tuple(specs.values())
 
 
 def make_key(spec: EngineSpec, digest: str) -> str:
     """Hash of everything that can change an engine: graph and weights (by `digest`), shapes, backend, options."""
-    return hash_data(
-        {
-            "graph": digest,
-            "names": [spec.input_names, spec.output_names],
-            "shapes": spec.shapes.shapes,
-            "backend": [spec.backend, spec.backend_version],
-            "precision": spec.precision,
-            "target": spec.target,
-            "options": spec.options,
-        }
-    )
+    parts = {
+        "graph": digest,
+        "names": [spec.input_names, spec.output_names],
+        "shapes": spec.shapes.shapes,
+        "backend": [spec.backend, spec.backend_version],
+        "precision": spec.precision,
+        "target": spec.target,
+        "options": spec.options,
+    }
+    if spec.shapes.is_range:  # only then, so that the keys of engines built before there were ranges stay
+        parts["max_shapes"] = spec.shapes.max_shapes
+    return hash_data(parts)

@@ -12,6 +12,7 @@ from typing import Any
 
 from beforehand.errors import BeforehandError, ManifestError, SourceNotFoundError
 from beforehand.records import Engine, Manifest, SegmentRecord, Signature, TensorSpec
+from beforehand.report.find_range_offers import find_range_offers
 from beforehand.store import layout
 from beforehand.store.hashing import hash_file
 from beforehand.store.manifest import read_manifest
@@ -84,12 +85,29 @@ def _describe_specs(specs: Iterable[TensorSpec]) -> dict[str, Any]:
 
 
 def _describe_segment(segment: SegmentRecord, manifest: Manifest) -> dict[str, Any]:
+    """`weight_bytes` is 0 where the manifest is older than the field."""
+    engines = [engine for engine in manifest.engines if engine.segment == segment.name]
+    sizes = [engine.bytes for engine in engines]
     return {
         "name": segment.name,
         "signature": segment.signature,
         "nodes": segment.nodes,
         "flops_share": segment.flops_share,
-        "engines": sum(engine.segment == segment.name for engine in manifest.engines),
+        "engines": len(sizes),
+        "engine_bytes": sum(sizes),
+        "weight_bytes": segment.weight_bytes,
+        "range_offers": [
+            {
+                "engines": offer.engines,
+                "bytes": offer.bytes,
+                "range_bytes": offer.range_bytes,
+                "shapes": offer.shapes.to_dict(),
+                "max_shapes": offer.shapes.to_max_dict(),
+                "text": offer.describe(),
+                "is_worth_saying": offer.is_worth_saying,
+            }
+            for offer in find_range_offers(engines)
+        ],
     }
 
 
@@ -97,6 +115,7 @@ def _describe_engine(engine: Engine, folder: pathlib.Path) -> dict[str, Any]:
     return {
         "segment": engine.segment,
         "shapes": engine.shapes.to_dict(),
+        "max_shapes": engine.shapes.to_max_dict(),
         "backend": engine.backend,
         "precision": engine.precision,
         "target": engine.target,
@@ -131,12 +150,14 @@ def _describe_file(folder: pathlib.Path, name: str) -> dict[str, str]:
 def _measure_disk(folder: pathlib.Path, manifest: Manifest) -> dict[str, int]:
     files = {engine.file for engine in manifest.engines}
     assets = folder / layout.ASSETS
-    return {
+    split = {
         "saved_model": _sum_sizes([folder / layout.SAVED_MODEL]),
         "variables": _sum_sizes((folder / _VARIABLES).glob("*")),
         "engines": _sum_sizes(file for file in assets.glob("*") if file.name in files),
         "manifest": _sum_sizes([assets / layout.MANIFEST]),
     }
+    total = _sum_sizes(folder.rglob("*"))
+    return {**split, "other": total - sum(split.values()), "total": total}
 
 
 def _sum_sizes(files: Iterable[pathlib.Path]) -> int:

@@ -5,11 +5,14 @@ without engines, and then runs natively, in TensorFlow.
 
   beforehand convert resnet50 -o resnet50_engines --shapes x=1x224x224x3 --shapes x=8x224x224x3
   beforehand convert two_inputs -o out --shapes a=1x16x16x3,b=1x8 --shapes a=8x16x16x3,b=8x8
+  beforehand convert resnet50 -o resnet50_engines --shapes x=1..8x224x224x3
   beforehand convert text -o out --samples samples/
 
 --shapes: one shape set each time, inputs joined by commas. Occurrences that name one input each are put together until
 every input has a shape. A scalar input is written `b=scalar`. With several signatures, those that fit are built for.
+`x=1..8x224x224x3` is one engine for every batch size from 1 to 8: it holds the weights once, not once a batch size.
 --samples: a .npz file is one sample, its arrays named as the inputs; a folder has several. Only shapes matter in FP32.
+--batch-range: shapes that differ in the batch size alone become one engine, from the smallest to the largest.
 """
 
 from __future__ import annotations
@@ -48,6 +51,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--shapes", metavar="x=1x224x224x3", action="append", default=[], help="shapes to build for; repeatable")
     add("--samples", metavar="FILE.npz|FOLDER", type=pathlib.Path, help="samples with the shapes to build for")
+    add(
+        "--batch-range",
+        action="store_true",
+        help="one engine for all batch sizes from the smallest to the largest named",
+    )
     add("--signature", metavar="KEY", action="append", help="a signature to convert; repeatable (default: all)")
     add("--precision", default=default.precision_mode, type=str.upper, help="FP32, FP16 or INT8 (default: %(default)s)")
     add("--backend", default=default.backend, help="who builds and runs the engines (default: %(default)s)")
@@ -119,7 +127,7 @@ def _build_engines(converter: Converter, arguments: argparse.Namespace) -> None:
         chosen = _choose_signatures(converter.signatures, arguments.signature)
         wanted += [{"signature": item.key, "input_fn": _make_input_fn(arguments.samples, item)} for item in chosen]
     for item in wanted:  # only now: a mistake shows at once, not after the first engine
-        converter.build(**item)
+        converter.build(**item, batch_range=arguments.batch_range)
 
 
 def _choose_signatures(signatures: Sequence[Signature], keys: Sequence[str] | None) -> list[Signature]:

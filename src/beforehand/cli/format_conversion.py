@@ -5,7 +5,7 @@ from __future__ import annotations
 import pathlib
 from typing import TYPE_CHECKING
 
-from beforehand.cli.format_inspection import format_dims, format_table
+from beforehand.cli.format_inspection import format_table
 from beforehand.cli.progress import format_bytes
 from beforehand.store import layout
 from beforehand.store.manifest import read_manifest
@@ -44,7 +44,7 @@ def _format_engines(converter: Converter) -> list[str]:
     if not engines:
         return ["engines     none: neither --shapes nor --samples named shapes to build for; every call runs natively"]
     rows = [
-        (engine.segment, format_dims(engine.shapes.to_dict()), engine.backend, engine.precision, engine.target,
+        (engine.segment, engine.shapes.describe(), engine.backend, engine.precision, engine.target,
          format_bytes(engine.bytes), f"built in {engine.build_seconds:.1f} s")
         for engine in engines
     ]  # fmt: skip

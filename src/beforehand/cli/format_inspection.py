@@ -9,7 +9,10 @@ from typing import Any
 
 from beforehand.cli.collect_inspection import OK
 from beforehand.cli.progress import format_bytes
-from beforehand.records import describe_shape
+from beforehand.records import describe_range, describe_shape
+from beforehand.segment.reasons import REFUSED
+
+_SHOWN_DETAILS = 10
 
 
 def format_inspection(found: dict[str, Any], folder: pathlib.Path) -> list[str]:
@@ -33,9 +36,10 @@ def format_table(rows: Sequence[Sequence[str]]) -> list[str]:
     return ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
-def format_dims(shapes: dict[str, Any]) -> str:
-    """`x=1x224x224x3`; a shape without dimensions is `scalar`."""
-    return ", ".join(f"{name}={'x'.join(map(str, dims)) or 'scalar'}" for name, dims in shapes.items())
+def format_dims(shapes: dict[str, Any], max_shapes: dict[str, Any] | None) -> str:
+    """`x=1x224x224x3`, `x=1..8x224x224x3`; a shape without dimensions is `scalar`."""
+    largest = max_shapes or shapes
+    return ", ".join(f"{name}={describe_range(dims, largest[name])}" for name, dims in shapes.items())
 
 
 def _format_signatures(found: dict[str, Any]) -> list[str]:
@@ -50,14 +54,18 @@ def _format_signatures(found: dict[str, Any]) -> list[str]:
 
 
 def _format_segments(found: dict[str, Any]) -> list[str]:
-    rows = [("segment", "signature", "nodes", "FLOPs", "engines")]
+    rows = [("segment", "signature", "nodes", "FLOPs", "weights", "engines")]
     for segment in found["segments"]:
-        engines = str(segment["engines"]) if segment["engines"] else "none: runs natively, in TensorFlow"
+        engines = "none: runs natively, in TensorFlow"
+        if segment["engines"]:
+            engines = f"{segment['engines']}, {format_bytes(segment['engine_bytes'])} in all"
         share = f"{100 * segment['flops_share']:.1f}%"
-        rows.append((segment["name"], segment["signature"], str(segment["nodes"]), share, engines))
+        weights = format_bytes(segment["weight_bytes"]) if segment["weight_bytes"] else "unknown"
+        rows.append((segment["name"], segment["signature"], str(segment["nodes"]), share, weights, engines))
     if len(rows) == 1:
         return ["", "no segments: everything runs natively, in TensorFlow"]
-    return ["", *format_table(rows)]
+    offers = [offer for segment in found["segments"] for offer in segment["range_offers"] if offer["is_worth_saying"]]
+    return ["", *format_table(rows), *(f"  {offer['text']}" for offer in offers)]
 
 
 def _format_engines(found: dict[str, Any]) -> list[str]:
@@ -68,7 +76,7 @@ def _format_engines(found: dict[str, Any]) -> list[str]:
             size += f" (actual {engine['actual_bytes']})"
         rows.append(
             (
-                engine["segment"], format_dims(engine["shapes"]), engine["backend"], engine["precision"],
+                engine["segment"], format_dims(engine["shapes"], engine["max_shapes"]), engine["backend"], engine["precision"],
                 engine["target"], size, engine["sha256"][:12],
                 engine["state"] if engine["state"] == OK else engine["state"].upper(), engine["file"],
             )
@@ -88,13 +96,21 @@ def _format_native_nodes(found: dict[str, Any]) -> list[str]:
         listed = ", ".join(f"{op} {number}x" for op, number in ops.most_common(6))
         more = f", and {len(ops) - 6} op types more" if len(ops) > 6 else ""
         lines.append(f"  {reason}: {count} ({listed}{more})")
+        if reason == REFUSED:  # of the other reasons the op type says it all
+            details = Counter(f"{node['op']}: {node['detail']}" for node in nodes if node["reason"] == reason)
+            lines += [f"    {detail}" for detail, _ in details.most_common(_SHOWN_DETAILS)]
     return lines
 
 
 def _format_disk(found: dict[str, Any]) -> str:
     disk = found["disk"]
-    names = {"saved_model": "saved_model.pb", "variables": "variables", "engines": "engines"}
-    return "\non disk: " + ", ".join(f"{text} {format_bytes(disk[name])}" for name, text in names.items())
+    rest = disk["manifest"] + disk["other"]
+    parts = {
+        "TensorFlow's weights": disk["variables"], "saved_model.pb": disk["saved_model"], "engines": disk["engines"],
+        "other": rest,
+    }  # fmt: skip
+    listed = ", ".join(f"{name} {format_bytes(size)}" for name, size in parts.items())
+    return f"\non disk: {format_bytes(disk['total'])}: {listed}"
 
 
 def _format_verdict(found: dict[str, Any]) -> str:

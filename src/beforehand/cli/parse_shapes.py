@@ -7,13 +7,15 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from beforehand.errors import OptionValueError, SampleError
-from beforehand.records import Shape, Signature, TensorSpec
+from beforehand.records import Signature, TensorSpec, describe_range
 
+# A dimension is a size, or the smallest and the largest of a range.
+Dims = tuple["int | tuple[int, int]", ...]
 # Input name to shape: all inputs, or those of one occurrence of the option.
-Shapes = dict[str, Shape]
+Shapes = dict[str, Dims]
 
 _EXAMPLE = "--shapes x=1x224x224x3, or for two inputs --shapes a=1x3,b=1x5"
-_SHAPE = re.compile(r"[0-9]+(x[0-9]+)*")
+_SHAPE = re.compile(r"[0-9]+(\.\.[0-9]+)?(x[0-9]+(\.\.[0-9]+)?)*")
 _SCALAR = "scalar"
 
 
@@ -58,7 +60,7 @@ def parse_shapes(texts: Sequence[str], signatures: Sequence[Signature]) -> dict[
 
 
 def parse_text(text: str) -> Shapes:
-    """The shapes in one text, such as `a=1x3,b=1x5`; `b=scalar` is a shape without dimensions.
+    """The shapes in one text, such as `a=1x3,b=1x5`; `b=scalar` is a shape without dimensions, `1..8x3` a range of them.
 
     Raises:
         OptionValueError: BH102.
@@ -77,22 +79,36 @@ def parse_text(text: str) -> Shapes:
     return shapes
 
 
-def format_shapes(shapes: Mapping[str, Sequence[int]]) -> str:
+def format_shapes(shapes: Mapping[str, Dims]) -> str:
     """The text that `parse_text` reads as `shapes`."""
-    return ",".join(f"{name}={'x'.join(map(str, shape)) or _SCALAR}" for name, shape in shapes.items())
+    ends = {name: [[_find_end(dim, end) for dim in shape] for end in (0, 1)] for name, shape in shapes.items()}
+    return ",".join(f"{name}={describe_range(low, high)}" for name, (low, high) in ends.items())
 
 
-def _parse_dims(dims: str, name: str, text: str) -> Shape:
+def _find_end(dim: int | tuple[int, int], end: int) -> int:
+    return dim if isinstance(dim, int) else dim[end]
+
+
+def _parse_dims(dims: str, name: str, text: str) -> Dims:
     if dims == _SCALAR:
         return ()
     if not _SHAPE.fullmatch(dims):
         open_dim = re.search(r"\?|-1|None", dims)
         why = f"{dims!r} is no shape for the input `{name}`"
         raise _refuse_text(text, f"{why}: an engine is built for fixed sizes" if open_dim else why)
-    shape = tuple(map(int, dims.split("x")))
-    if 0 in shape:
+    shape = tuple(map(_parse_dim, dims.split("x")))
+    if any(_find_end(dim, 0) == 0 for dim in shape):
         raise _refuse_text(text, f"the input `{name}` would be empty, and no engine is built for that")
+    if any(_find_end(dim, 0) > _find_end(dim, 1) for dim in shape):
+        raise _refuse_text(text, f"a range of the input `{name}` ends below its start")
+    if any(isinstance(dim, tuple) for dim in shape[1:]):
+        raise _refuse_text(text, f"in this release only the first dimension of the input `{name}` may be a range")
     return shape
+
+
+def _parse_dim(text: str) -> int | tuple[int, int]:
+    low, _, high = text.partition("..")
+    return int(low) if int(high or low) == int(low) else (int(low), int(high))
 
 
 def _refuse_text(text: str, why: str) -> OptionValueError:
@@ -112,7 +128,9 @@ def _fits(shapes: Shapes, spec: TensorSpec) -> bool:
     shape = shapes.get(spec.name)
     if shape is None or spec.shape is None:
         return True
-    return len(shape) == len(spec.shape) and all(a in (None, b) for a, b in zip(spec.shape, shape, strict=True))
+    return len(shape) == len(spec.shape) and all(
+        a in (None, b) for a, b in zip(spec.shape, shape, strict=True)
+    )  # a range fits None
 
 
 def _refuse_names(shapes: Shapes, signatures: Sequence[Signature]) -> SampleError:

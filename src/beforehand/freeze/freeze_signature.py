@@ -9,14 +9,23 @@ from typing import Any
 import tensorflow as tf
 
 from beforehand.errors import GraphError
-from beforehand.freeze.inline_functions import FindOpDef, inline_functions, name_node
-from beforehand.freeze.to_graph_def import sort_nodes, to_graph_def
-from beforehand.records import FlatGraph, Signature, Weight
+from beforehand.freeze.drop_idle_nodes import VARIABLE_OPS, drop_idle_control_edges, prune
+from beforehand.freeze.find_resources import find_resources, list_assets, take_out_constants
+from beforehand.freeze.flatten_control_flow import Variable, flatten_control_flow
+from beforehand.freeze.inline_functions import inline_functions, list_functions
+from beforehand.freeze.read_variables import (
+    find_consumers,
+    find_reads,
+    follow,
+    make_value_placeholder,
+    redirect_reads,
+    replace_reads,
+)
+from beforehand.freeze.to_graph_def import to_graph_def
+from beforehand.graph.nodes import FindOpDef, list_outputs, name_node
+from beforehand.records import PART, FlatGraph, Signature, Weight
 
-_VARIABLE_OPS = frozenset({"VarHandleOp", "VariableV2", "Variable"})
-_READ_OPS = frozenset({"ReadVariableOp", "ResourceGather"})
-_PASS_OPS = frozenset({"Identity"})
-_FRAME_OPS = frozenset({"Enter", "Exit", "LoopCond", "Merge", "NextIteration", "Switch"})
+_NONE: Mapping[str, str] = {}
 
 
 def freeze_signature(
@@ -24,7 +33,7 @@ def freeze_signature(
     signature: Signature,
     input_tensors: tuple[str, ...],
     output_tensors: tuple[str, ...],
-    checkpoint_keys: Mapping[str, str],
+    checkpoint_keys: CheckpointKeys,
     find_op_def: FindOpDef,
 ) -> FlatGraph:
     """One signature as a flat graph. No weight is read.
@@ -34,68 +43,125 @@ def freeze_signature(
         signature: What to freeze.
         input_tensors: Its inputs in the MetaGraph.
         output_tensors: Its outputs in the MetaGraph.
-        checkpoint_keys: Of each variable's node, the key in the checkpoint (see `find_checkpoint_keys`).
+        checkpoint_keys: See `find_checkpoint_keys`.
         find_op_def: The OpDef of a stock op.
 
     Raises:
         GraphError: BH205.
     """
     nodes, moved = inline_functions(meta_graph.graph_def, [*output_tensors, *input_tensors], find_op_def)
-    graph = _Graph(nodes, find_op_def)
     outputs = tuple(moved[tensor] for tensor in output_tensors)
     inputs = tuple(moved[tensor] for tensor in input_tensors)
-    _cut_at_inputs(nodes, inputs)
-    graph.prune([*outputs, *inputs])
-    weights, outputs = graph.replace_variables(checkpoint_keys, outputs)
-    graph.drop_idle_control_edges()
-    graph.prune([*outputs, *inputs])
-    used = tuple(weight for weight in weights.read if weight.node in nodes)
+    inputs, outputs = _cut_at_inputs(nodes, inputs, outputs, signature, find_op_def)
+    prune(nodes, [*outputs, *inputs])
+    library = list_functions(meta_graph.graph_def)
+    library.update(flatten_control_flow(nodes, library, _list_variables(nodes), find_op_def))
+    weights, outputs = _replace_variables(nodes, checkpoint_keys.variables, outputs)
+    drop_idle_control_edges(nodes, find_op_def)
+    prune(nodes, [*outputs, *inputs])
+    constants = take_out_constants(nodes)
+    assets = list_assets(meta_graph)
     return FlatGraph(
-        signature, to_graph_def(nodes, meta_graph.graph_def), inputs, outputs, used,
+        signature,
+        to_graph_def(nodes, library, meta_graph.graph_def.versions),
+        inputs,
+        outputs,
+        tuple(weight for weight in (*weights.read, *constants) if weight.node in nodes and weight.node not in assets),
         tuple(weight for weight in weights.assigned if weight.node in nodes),
-    )  # fmt: skip
+        find_resources(nodes, find_op_def),
+        tuple((name, assets[name]) for name in sorted(nodes) if name in assets),
+        tuple((weight.checkpoint_key, value) for weight, value in constants.items()),
+    )
 
 
-def find_checkpoint_keys(meta_graph: Any, find_op_def: FindOpDef) -> dict[str, str]:
-    """Of each variable's node, its key in the checkpoint, read off the graph's own restore op.
+@dataclasses.dataclass(frozen=True)
+class CheckpointKeys:
+    """Where the checkpoint has what: of each variable's node its key, of each table's node those of keys and values."""
 
-    The restore op is what every loader of TensorFlow runs, so this holds for TF1 and TF2 SavedModels alike.
+    variables: Mapping[str, str]
+    tables: Mapping[str, tuple[str, str]]
+
+
+def find_checkpoint_keys(
+    meta_graph: Any, find_op_def: FindOpDef, object_keys: Mapping[str, str] = _NONE
+) -> CheckpointKeys:
+    """The keys in the checkpoint, read off the graph's own restore op, which TF1 and TF2 SavedModels have alike.
+
+    Args:
+        meta_graph: The MetaGraphDef.
+        find_op_def: The OpDef of a stock op.
+        object_keys: The keys of variables by their nodes, so far as the objects of the SavedModel tell them.
     """
     restore = meta_graph.saver_def.restore_op_name
     if not restore:
-        return {}
+        return CheckpointKeys(object_keys, {})
     # In a TF2 SavedModel it names a tensor of the call of a traced function, in a TF1 one an op.
     output = restore if ":" in restore else f"^{restore}"
-    nodes, moved = inline_functions(meta_graph.graph_def, [output], find_op_def)
-    del moved
-    keys: dict[str, str] = {}
+    nodes, _ = inline_functions(meta_graph.graph_def, [output], find_op_def)
+    variables = dict(object_keys)
+    tables: dict[str, tuple[str, str]] = {}
     for node in nodes.values():
         if node.op in ("AssignVariableOp", "Assign"):
-            variable = _follow(nodes, node.input[0])
-            source = _follow(nodes, node.input[1])
-            name, _, index = source.partition(":")
-            if nodes[name].op == "RestoreV2":
-                restored = tf.make_ndarray(nodes[name_node(nodes[name].input[1])].attr["value"].tensor)
-                keys[name_node(variable)] = restored.reshape(-1)[int(index)].decode()
-    return keys
+            key = _find_restored(nodes, node.input[1])
+            if key:
+                variables[name_node(follow(nodes, node.input[0]))] = key
+        elif node.op == "LookupTableImportV2":
+            keys = [_find_restored(nodes, tensor) for tensor in node.input[1:3]]
+            if all(keys):
+                tables[name_node(follow(nodes, node.input[0]))] = (keys[0], keys[1])
+    return CheckpointKeys(variables, tables)
 
 
-def _follow(nodes: Mapping[str, Any], tensor: str) -> str:
-    """Through identities, to where a tensor comes from."""
-    while nodes[name_node(tensor)].op in _PASS_OPS:
-        tensor = nodes[name_node(tensor)].input[0]
-    return tensor
+def _find_restored(nodes: Mapping[str, Any], tensor: str) -> str:
+    """The checkpoint's key of a tensor, empty if it does not come from the checkpoint.
+
+    A variable that was partitioned has one key for all of its parts; which one this is follows after `PART`.
+    """
+    name, _, index = follow(nodes, tensor).partition(":")
+    if nodes[name].op != "RestoreV2":
+        return ""
+    keys, parts = (
+        tf.make_ndarray(nodes[name_node(tensor)].attr["value"].tensor).reshape(-1)[int(index)].decode()
+        for tensor in nodes[name].input[1:3]
+    )
+    return f"{keys}{PART}{parts}" if parts else str(keys)
 
 
-def _cut_at_inputs(nodes: dict[str, Any], inputs: Iterable[str]) -> None:
-    """Make every input a placeholder of its own, whatever made it before (TF1 signatures may name any tensor)."""
-    for tensor in inputs:
+def _cut_at_inputs(
+    nodes: dict[str, Any], inputs: Iterable[str], outputs: Iterable[str], signature: Signature, find_op_def: FindOpDef
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Make every input a placeholder of its own, whatever made it before (TF1 signatures may name any tensor).
+
+    Returns:
+        The inputs and the outputs by their tensors now.
+    """
+    moved: dict[str, str] = {}
+    for tensor, spec in zip(inputs, signature.inputs, strict=True):
         node = nodes[name_node(tensor)]
-        if node.op != "Placeholder":
-            raise GraphError(
-                f"the signature's input {tensor} is a {node.op}, not a placeholder",
-                advice="export the model with inputs that are placeholders",
-            )
+        if node.op == "Placeholder":
+            continue
+        name = node.name
+        if len(list_outputs(node, find_op_def)) != 1:
+            name = f"{name}/{spec.name}"
+            moved[tensor] = f"{name}:0"
+        nodes[name] = make_value_placeholder(name, spec.dtype, spec.shape)
+    for node in nodes.values():
+        if any(tensor in moved for tensor in node.input):
+            tensors = [moved.get(tensor, tensor) for tensor in node.input]
+            del node.input[:]
+            node.input.extend(tensors)
+    return tuple(moved.get(tensor, tensor) for tensor in inputs), tuple(moved.get(tensor, tensor) for tensor in outputs)
+
+
+def _list_variables(nodes: Mapping[str, Any]) -> dict[str, Variable]:
+    """The variables of fixed shape, by the node that is their handle."""
+    found = {}
+    for name, node in nodes.items():
+        shape = node.attr["shape"].shape if node.op == "VarHandleOp" else None
+        if shape is not None and not shape.unknown_rank and all(dim.size >= 0 for dim in shape.dim):
+            dtype = tf.as_dtype(node.attr["dtype"].type).name
+            found[name] = Variable(dtype, tuple(dim.size for dim in shape.dim))
+    return found
 
 
 @dataclasses.dataclass
@@ -104,124 +170,30 @@ class _Weights:
     assigned: list[Weight] = dataclasses.field(default_factory=list)
 
 
-class _Graph:
-    """Nodes by name, and the passes over them."""
+def _replace_variables(
+    nodes: dict[str, Any], keys: Mapping[str, str], outputs: tuple[str, ...]
+) -> tuple[_Weights, tuple[str, ...]]:
+    """Variables that are only read become placeholders; reads of them disappear."""
+    consumers = find_consumers(nodes, outputs)
+    weights, replaced = _Weights(), {}
+    for name in sorted(name for name, node in nodes.items() if node.op in VARIABLE_OPS):
+        weight = _describe_weight(nodes[name], keys)
+        reads = _find_reads(nodes, name, consumers)
+        if reads is None:
+            weights.assigned.append(weight)
+            continue
+        weights.read.append(weight)
+        replaced.update(replace_reads(nodes, reads, weight.dtype))
+        nodes[name] = make_value_placeholder(name, weight.dtype, weight.shape)
+    redirect_reads(nodes, replaced)
+    return weights, tuple(replaced.get(tensor, tensor) for tensor in outputs)
 
-    def __init__(self, nodes: dict[str, Any], find_op_def: FindOpDef) -> None:
-        self.nodes = nodes
-        self._find_op_def = find_op_def
 
-    def prune(self, roots: Iterable[str]) -> None:
-        """Keep the ancestors of `roots`."""
-        waiting, kept = [name_node(root) for root in roots], set()
-        while waiting:
-            name = waiting.pop()
-            if name not in kept:
-                kept.add(name)
-                waiting.extend(name_node(tensor) for tensor in self.nodes[name].input)
-        for name in [name for name in self.nodes if name not in kept]:
-            del self.nodes[name]
-
-    def replace_variables(self, keys: Mapping[str, str], outputs: tuple[str, ...]) -> tuple[_Weights, tuple[str, ...]]:
-        """Variables that are only read become placeholders; reads of them disappear."""
-        consumers = self._find_consumers(outputs)
-        weights, replaced = _Weights(), {}
-        for name in sorted(name for name, node in self.nodes.items() if node.op in _VARIABLE_OPS):
-            node = self.nodes[name]
-            weight = _describe_weight(node, keys)
-            reads = self._find_reads(name, consumers)
-            if reads is None:
-                weights.assigned.append(weight)
-                continue
-            weights.read.append(weight)
-            replaced.update(self._replace_reads(name, reads))
-            self.nodes[name] = _make_placeholder(weight)
-        self._redirect(replaced)
-        return weights, tuple(replaced.get(tensor, tensor) for tensor in outputs)
-
-    def _find_consumers(self, outputs: Iterable[str]) -> dict[str, list[str]]:
-        consumers: dict[str, list[str]] = {}
-        for node in self.nodes.values():
-            for tensor in node.input:
-                if not tensor.startswith("^"):
-                    consumers.setdefault(name_node(tensor), []).append(node.name)
-        for tensor in outputs:
-            consumers.setdefault(name_node(tensor), []).append("")
-        return consumers
-
-    def _find_reads(self, variable: str, consumers: Mapping[str, list[str]]) -> list[str] | None:
-        """The nodes that read a variable; None if it is also used in another way."""
-        if self.nodes[variable].op != "VarHandleOp":
-            assigned = any(self.nodes[c].op.startswith("Assign") for c in consumers.get(variable, []) if c)
-            return None if assigned else [variable]
-        reads: list[str] = []
-        waiting = [variable]
-        while waiting:
-            for consumer in consumers.get(waiting.pop(), []):
-                op = self.nodes[consumer].op if consumer else ""
-                if op in _PASS_OPS:
-                    waiting.append(consumer)
-                elif op in _READ_OPS:
-                    reads.append(consumer)
-                else:
-                    return None
-        return reads
-
-    def _replace_reads(self, variable: str, reads: Iterable[str]) -> dict[str, str]:
-        replaced = {}
-        for name in reads:
-            node = self.nodes[name]
-            if node.op == "ReadVariableOp":
-                replaced[f"{name}:0"] = f"{variable}:0"
-            elif node.op == "ResourceGather":
-                self._make_gather(node, variable)
-        return replaced
-
-    def _make_gather(self, node: Any, variable: str) -> None:
-        """A gather from a variable is a gather from its value."""
-        batch_dims, dtype, indices = node.attr["batch_dims"].i, node.attr["dtype"].type, node.attr["Tindices"].type
-        axis = f"{node.name}/axis"
-        self.nodes[axis] = _make_const(axis, batch_dims)
-        gather = tf.compat.v1.NodeDef(
-            name=node.name, op="GatherV2", input=[f"{variable}:0", node.input[1], f"{axis}:0"]
-        )
-        gather.input.extend(tensor for tensor in node.input if tensor.startswith("^"))
-        gather.attr["Tparams"].type, gather.attr["Tindices"].type = dtype, indices
-        gather.attr["Taxis"].type, gather.attr["batch_dims"].i = tf.int32.as_datatype_enum, batch_dims
-        self.nodes[node.name] = gather
-
-    def _redirect(self, replaced: Mapping[str, str]) -> None:
-        """Read the weights themselves; who waited for a read now waits for what the read waited for."""
-        reads = {tensor.partition(":")[0] for tensor in replaced}
-        waits = {f"^{name}": [t for t in self.nodes[name].input if t.startswith("^")] for name in reads}
-        for node in self.nodes.values():
-            data = [replaced.get(tensor, tensor) for tensor in node.input if not tensor.startswith("^")]
-            control = [
-                after for tensor in node.input if tensor.startswith("^") for after in waits.get(tensor, [tensor])
-            ]
-            inputs = [*data, *dict.fromkeys(control)]
-            if inputs != list(node.input):
-                del node.input[:]
-                node.input.extend(inputs)
-
-    def drop_idle_control_edges(self) -> None:
-        """Remove control edges from nodes that neither have an effect nor wait for one."""
-        effect: dict[str, bool] = {}
-        for name in sort_nodes(self.nodes):
-            node = self.nodes[name]
-            control = [tensor for tensor in node.input if tensor.startswith("^") and effect[tensor[1:]]]
-            data = [tensor for tensor in node.input if not tensor.startswith("^")]
-            del node.input[:]
-            node.input.extend([*data, *control])
-            # The back edge of a TF1 loop comes from a node that is later in the order.
-            effect[name] = self._has_effect(node) or any(effect.get(name_node(tensor), False) for tensor in node.input)
-
-    def _has_effect(self, node: Any) -> bool:
-        if node.op in ("Placeholder", *_READ_OPS, *_VARIABLE_OPS):
-            return False
-        # TF1 control flow: a constant belongs to a loop by nothing but its control edge.
-        definition = self._find_op_def(node.op)
-        return node.op in _FRAME_OPS or definition is None or definition.is_stateful
+def _find_reads(nodes: Mapping[str, Any], variable: str, consumers: Mapping[str, list[str]]) -> list[str] | None:
+    if nodes[variable].op != "VarHandleOp":  # a variable of TF1 is its own value
+        assigned = any(nodes[c].op.startswith("Assign") for c in consumers.get(variable, []) if c)
+        return None if assigned else []
+    return find_reads(nodes, variable, consumers)
 
 
 def _describe_weight(node: Any, keys: Mapping[str, str]) -> Weight:
@@ -230,17 +202,3 @@ def _describe_weight(node: Any, keys: Mapping[str, str]) -> Weight:
         raise GraphError(f"the variable {node.name} has no fixed shape", advice="give it one, then export again")
     dtype = tf.as_dtype(node.attr["dtype"].type).name
     return Weight(node.name, keys.get(node.name, ""), dtype, tuple(dim.size for dim in shape.dim))
-
-
-def _make_placeholder(weight: Weight) -> Any:
-    node = tf.compat.v1.NodeDef(name=weight.node, op="Placeholder")
-    node.attr["dtype"].type = tf.as_dtype(weight.dtype).as_datatype_enum
-    node.attr["shape"].shape.CopyFrom(tf.TensorShape(weight.shape).as_proto())
-    return node
-
-
-def _make_const(name: str, value: int) -> Any:
-    node = tf.compat.v1.NodeDef(name=name, op="Const")
-    node.attr["dtype"].type = tf.int32.as_datatype_enum
-    node.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(value, tf.int32))
-    return node

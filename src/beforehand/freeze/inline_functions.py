@@ -8,9 +8,11 @@ from typing import Any
 import tensorflow as tf
 
 from beforehand.errors import GraphError
+from beforehand.graph.function import Body
+from beforehand.graph.nodes import FindOpDef, list_outputs, name_node
 
+_BODY = "beforehand_body"
 CALL_OPS = frozenset({"PartitionedCall", "StatefulPartitionedCall"})
-FindOpDef = Callable[[str], Any]
 
 
 def inline_functions(
@@ -33,25 +35,62 @@ def inline_functions(
     Raises:
         GraphError: BH205, a function or node that is not there, an op that is not known.
     """
-    inliner = _Inliner(graph_def, find_op_def)
+    inliner = _Inliner(list_functions(graph_def), find_op_def)
     outputs = list(outputs)
-    inliner.add_graph(outputs)
+    inliner.add_graph(graph_def.node, outputs)
     return inliner.finish(outputs)
+
+
+def list_functions(graph_def: Any) -> dict[str, Any]:
+    """The functions of a graph's library, by name."""
+    return {function.signature.name: function for function in graph_def.library.function}
+
+
+def inline_body(function: Any, library: Mapping[str, Any], find_op_def: FindOpDef) -> Body:
+    """A function's body as a flat graph, calls in it inlined.
+
+    Args:
+        function: The `NameAttrList` by which a control-flow node names it.
+        library: All functions, by name.
+        find_op_def: The OpDef of a stock op.
+
+    Raises:
+        GraphError: BH205.
+    """
+    if function.name not in library:
+        raise GraphError(f"the graph has no function {function.name!r}")
+    definition = library[function.name]
+    shapes = definition.attr["_input_shapes"].list.shape if "_input_shapes" in definition.attr else []
+    nodes = []
+    for index, argument in enumerate(definition.signature.input_arg):
+        node = tf.compat.v1.NodeDef(name=argument.name, op="Placeholder")
+        node.attr["dtype"].type = argument.type
+        if index < len(shapes):
+            node.attr["shape"].shape.CopyFrom(shapes[index])
+        else:
+            node.attr["shape"].shape.unknown_rank = True
+        nodes.append(node)
+    arguments = tuple(node.name for node in nodes)
+    call = tf.compat.v1.NodeDef(name=_BODY, op=function.name, input=arguments, attr=function.attr)
+    outputs = [f"{_BODY}:{index}" for index in range(len(definition.signature.output_arg))]
+    inliner = _Inliner(library, find_op_def)
+    inliner.add_graph([*nodes, call], [*arguments, *outputs])
+    flat, moved = inliner.finish([*outputs, f"^{_BODY}"])
+    return Body(flat, arguments, tuple(moved[output] for output in outputs), moved[f"^{_BODY}"])
 
 
 class _Inliner:
     """The nodes so far, and by which tensor each tensor of a call was replaced."""
 
-    def __init__(self, graph_def: Any, find_op_def: FindOpDef) -> None:
-        self._graph_def = graph_def
-        self._library = {function.signature.name: function for function in graph_def.library.function}
+    def __init__(self, library: Mapping[str, Any], find_op_def: FindOpDef) -> None:
+        self._library = library
         self._find_op_def = find_op_def
         self._nodes: dict[str, Any] = {}
         self._replaced: dict[str, str] = {}
         self._replaced_control: dict[str, str] = {}
 
-    def add_graph(self, outputs: Iterable[str]) -> None:
-        nodes = {node.name: node for node in self._graph_def.node}
+    def add_graph(self, given: Iterable[Any], outputs: Iterable[str]) -> None:
+        nodes = {node.name: node for node in given}
         waiting = [name_node(tensor) for tensor in outputs]
         reached: dict[str, Any] = {}
         while waiting:
@@ -95,7 +134,10 @@ class _Inliner:
             else:
                 if self._has_effect(node):
                     inner += control
-                self._nodes[names[node.name]] = _copy_node(_with_attributes(node, call), names[node.name], inner)
+                copy = _copy_node(_with_attributes(node, call), names[node.name], inner)
+                if copy.op in ("Enter", "RefEnter"):  # two loops of one frame would be one loop
+                    copy.attr["frame_name"].s = f"{call_name}/{copy.attr['frame_name'].s.decode()}".encode()
+                self._nodes[names[node.name]] = copy
         for index, output in enumerate(function.signature.output_arg):
             self._replaced[f"{call_name}:{index}"] = resolve(function.ret[output.name])
         done = [f"^{names[node]}" for node in function.control_ret.values()]
@@ -126,18 +168,9 @@ class _Inliner:
         if node.op in self._library:
             outputs = self._library[node.op].signature.output_arg
             return {output.name: index for index, output in enumerate(outputs)}
-        definition = self._find_op_def(node.op)
-        if definition is None:
-            raise GraphError(f"the op {node.op} of {node.name} is not known to TensorFlow {tf.__version__}")
-        starts, index = {}, 0
-        for output in definition.output_arg:
-            starts[output.name] = index
-            if output.number_attr:
-                index += node.attr[output.number_attr].i
-            elif output.type_list_attr:
-                index += len(node.attr[output.type_list_attr].list.type)
-            else:
-                index += 1
+        starts: dict[str, int] = {}
+        for index, (output, _) in enumerate(list_outputs(node, self._find_op_def)):
+            starts.setdefault(output.partition(":")[0], index)
         return starts
 
     def _has_effect(self, node: Any) -> bool:
@@ -179,11 +212,6 @@ class _Inliner:
         return tensor
 
 
-def name_node(tensor: str) -> str:
-    """The node of a tensor or control input."""
-    return tensor.lstrip("^").partition(":")[0]
-
-
 def _with_index(tensor: str) -> str:
     return tensor if tensor.startswith("^") or ":" in tensor else f"{tensor}:0"
 
@@ -192,7 +220,9 @@ def _copy_node(node: Any, name: str, inputs: Iterable[str]) -> Any:
     copy = tf.compat.v1.NodeDef()
     copy.CopyFrom(node)
     copy.name = name
-    copy.device = ""  # the machine that saved the model is not this one
+    copy.device = ""  # the machine that saved the model is not this one,
+    copy.attr.pop("_class", None)  # nodes that it was placed with may go,
+    copy.attr.pop("_output_shapes", None)  # and where handles were, values may be
     del copy.input[:]
     copy.input.extend(inputs)
     return copy

@@ -8,15 +8,14 @@ from typing import Any
 
 import tensorflow as tf
 
-from beforehand.freeze.inline_functions import name_node
+from beforehand.graph.nodes import sort_nodes
 
 
-def to_graph_def(nodes: Mapping[str, Any], source: Any) -> Any:
-    """The nodes in topological order, with the functions that control flow among them needs."""
+def to_graph_def(nodes: Mapping[str, Any], library: Mapping[str, Any], versions: Any) -> Any:
+    """The nodes in topological order, with the functions of `library` that control flow among them needs."""
     graph_def = tf.compat.v1.GraphDef()
-    graph_def.versions.CopyFrom(source.versions)
+    graph_def.versions.CopyFrom(versions)
     graph_def.node.extend(nodes[name] for name in sort_nodes(nodes))
-    library = {function.signature.name: function for function in source.library.function}
     waiting, kept = _list_functions(graph_def.node), set()
     while waiting:
         name = waiting.pop()
@@ -57,23 +56,3 @@ def _list_functions(nodes: Iterable[Any]) -> list[str]:
             names.append(value.func.name)
             names.extend(function.name for function in value.list.func)
     return names
-
-
-def sort_nodes(nodes: Mapping[str, Any]) -> list[str]:
-    """Names in topological order, the same for equal graphs. Loops of TF1 control flow are cut at NextIteration."""
-    order: list[str] = []
-    state: dict[str, int] = {}
-    for root in sorted(nodes):
-        stack = [(root, False)]
-        while stack:
-            name, done = stack.pop()
-            if done:
-                order.append(name)
-            elif name not in state:
-                state[name] = 1
-                stack.append((name, True))
-                if nodes[name].op != "NextIteration":
-                    stack.extend(
-                        (name_node(t), False) for t in reversed(nodes[name].input) if name_node(t) not in state
-                    )
-    return order

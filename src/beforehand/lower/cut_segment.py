@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from beforehand.lower.make_functions_unique import make_functions_unique
 from beforehand.records import FlatGraph, Segment, TensorSpec, Weight
 
 ReadWeight = Callable[[Weight], np.ndarray[Any, Any]]
@@ -35,6 +36,7 @@ def cut_segment(graph: FlatGraph, segment: Segment, tensors: Mapping[str, Tensor
     renamed = {tensor: f"input_{index}:0" for index, tensor in enumerate(segment.input_tensors)}
     cut = tf.compat.v1.GraphDef()
     cut.versions.CopyFrom(graph.graph_def.versions)
+    cut.library.CopyFrom(graph.graph_def.library)
     for index, tensor in enumerate(segment.input_tensors):
         spec = tensors[tensor] if segment.inputs[index].shape is None else segment.inputs[index]
         cut.node.append(make_placeholder(f"input_{index}", spec.dtype, spec.shape))
@@ -53,6 +55,7 @@ def cut_segment(graph: FlatGraph, segment: Segment, tensors: Mapping[str, Tensor
     for name in segment.nodes:
         cut.node.append(_redirect(nodes[name], renamed))
     outputs = segment.output_tensors
+    make_functions_unique(cut)
     return CutSegment(
         _fold_constants(cut, outputs), tuple(renamed[t] for t in segment.input_tensors), outputs, tuple(large)
     )
@@ -75,6 +78,8 @@ def _fold_constants(graph_def: Any, outputs: tuple[str, ...]) -> Any:
     kept = {tensor.partition(":")[0] for tensor in outputs}
     for node in graph_def.node:
         inputs = [tensor.partition(":")[0] for tensor in node.input]
+        if node.op.startswith("TensorList"):  # lists have no constant form, and translators know loops by them
+            continue
         if node.op == "Const" or (inputs and node.name not in kept and all(name in constant for name in inputs)):
             constant.add(node.name)
     edge: dict[str, None] = {}
@@ -86,6 +91,7 @@ def _fold_constants(graph_def: Any, outputs: tuple[str, ...]) -> Any:
     values = _compute(graph_def, wanted)
     folded = tf.compat.v1.GraphDef()
     folded.versions.CopyFrom(graph_def.versions)
+    folded.library.CopyFrom(graph_def.library)
     names = {tensor: f"{tensor.replace(':', '_')}_folded" for tensor in wanted}
     folded.node.extend(make_constant(names[tensor], value) for tensor, value in values.items())
     moved = {tensor: f"{name}:0" for tensor, name in names.items()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,6 +13,7 @@ import tensorflow as tf
 from beforehand.errors import LoweringError
 from beforehand.lower.cut_segment import CutSegment
 from beforehand.lower.handlers.register_handlers import register_handlers
+from beforehand.lower.make_functions_unique import find_owners
 
 OPSET = 18  # the newest that tf2onnx 1.17 writes
 _FAILED = re.compile(r"Failed to convert node '(?P<node>[^']+)'")
@@ -57,7 +58,8 @@ def translate(cut: CutSegment) -> Any:
             raise LoweringError(
                 "tf2onnx cannot translate the segment", why=f"{type(error).__name__}: {error}"
             ) from error
-        refused = _find_refused(onnx_graph, problems, {node.name for node in cut.graph_def.node})
+        owners = {**find_owners(cut.graph_def), **{node.name: node.name for node in cut.graph_def.node}}
+        refused = _find_refused(onnx_graph, problems, owners)
         if refused:
             raise LoweringError(
                 f"tf2onnx {tf2onnx.__version__} cannot translate " + ", ".join(refused),
@@ -67,16 +69,26 @@ def translate(cut: CutSegment) -> Any:
         return optimizer.optimize_graph(onnx_graph).make_model("segment")
 
 
-def _find_refused(onnx_graph: Any, problems: list[str], names: set[str]) -> tuple[str, ...]:
-    """TensorFlow nodes that a handler failed on, or that are no ONNX nodes after all passes."""
+def _find_refused(onnx_graph: Any, problems: list[str], owners: Mapping[str, str]) -> tuple[str, ...]:
+    """TensorFlow nodes that a handler failed on, or that are no ONNX nodes after all passes.
+
+    For what is in a body, the loop or branch that has it.
+    """
     import onnx  # noqa: PLC0415
 
     refused = [match["node"] for text in problems for match in _FAILED.finditer(text)]
-    for node in onnx_graph.get_nodes():
+    for node in _list_nodes(onnx_graph):
         own = node.is_const() or node.is_graph_input()  # tf2onnx keeps TensorFlow's names for these
         if not own and node.domain in ("", "ai.onnx") and not onnx.defs.has(node.type):
             refused.append(re.sub(r"__\d+$", "", node.name))
-    return tuple(dict.fromkeys(name for name in refused if name in names))
+    return tuple(dict.fromkeys(owners[name] for name in refused if name in owners))
+
+
+def _list_nodes(onnx_graph: Any) -> Iterator[Any]:
+    for node in onnx_graph.get_nodes():
+        yield node
+        for body in (node.get_body_graphs() or {}).values():
+            yield from _list_nodes(body)
 
 
 @contextmanager

@@ -86,10 +86,10 @@ class LoadedEngine:
 
     def list_stats(self) -> dict[str, Any]:
         """The counters, as plain data."""
-        shapes = self.record.shapes.to_dict()
         return {
             "segment": self.record.segment,
-            "shapes": shapes,
+            "shapes": self.record.shapes.to_dict(),
+            "max_shapes": self.record.shapes.to_max_dict(),
             "engine_calls": self._calls,
             "loads": self._loads,
             "evictions": 0,

@@ -33,6 +33,7 @@ class ModelRuntime:
         self.error: BeforehandError | None = None
         self.recorded: dict[int, dict[Shapes, None]] | None = None
         self._engines: list[dict[Shapes, LoadedEngine]] = [{} for _ in segments]
+        self._ranges: list[tuple[LoadedEngine, ...]] = [() for _ in segments]  # the narrowest first
         self._lock = threading.Lock()
         self._calls: Counter[tuple[int, bool]] = Counter()
         self._unseen: Counter[tuple[int, Shapes]] = Counter()
@@ -54,9 +55,15 @@ class ModelRuntime:
         return model
 
     def add_engine(self, engine: Engine) -> None:
-        """Serve the engine's shapes with it from now on."""
+        """Serve the engine's shapes with it from now on; a range only where there is no engine of that very shape."""
+        loaded, segment = LoadedEngine(engine, self.folder), engine.segment_index
         with self._lock:
-            self._engines[engine.segment_index][engine.shapes.shapes] = LoadedEngine(engine, self.folder)
+            if not engine.shapes.is_range:
+                self._engines[segment][engine.shapes.shapes] = loaded
+                return
+            others = [other for other in self._ranges[segment] if other.record.shapes != engine.shapes]
+            # A new tuple: calls under way read the old one.
+            self._ranges[segment] = tuple(sorted([*others, loaded], key=lambda item: item.record.shapes.count_shapes()))
 
     def run(
         self, signature: int, segment: int, inputs: Sequence[np.ndarray[Any, Any]]
@@ -73,7 +80,7 @@ class ModelRuntime:
         if self.recorded is not None:
             self.recorded.setdefault(segment, {})[shapes] = None
             return None
-        engine = self._engines[segment].get(shapes)
+        engine = self._engines[segment].get(shapes) or self._find_range(segment, shapes)
         if engine is None:
             self._decline_unseen(segment, shapes)
             return None
@@ -86,6 +93,17 @@ class ModelRuntime:
             self._calls[signature, True] += 1
         return outputs
 
+    def _find_range(self, segment: int, shapes: Shapes) -> LoadedEngine | None:
+        """The narrowest range that holds these shapes; a segment has few ranges, so a search costs microseconds."""
+        return next((engine for engine in self._ranges[segment] if engine.record.shapes.contains(shapes)), None)
+
+    def _list_engines(self) -> list[LoadedEngine]:
+        return [
+            engine
+            for table, ranges in zip(self._engines, self._ranges, strict=True)
+            for engine in (*table.values(), *ranges)
+        ]
+
     def _decline_unseen(self, segment: int, shapes: Shapes) -> None:
         with self._lock:
             self._unseen[segment, shapes] += 1
@@ -94,9 +112,10 @@ class ModelRuntime:
         text = ", ".join("x".join(map(str, shape)) or "scalar" for shape in shapes)
         message = f"{name} has no engine for the shapes {text}"
         if first:
-            built = len(self._engines[segment])
+            built, ranges = len(self._engines[segment]), len(self._ranges[segment])
+            more = f" and {ranges} range{'s' * (ranges > 1)}" if ranges else ""
             _log.warning(
-                "%s (it has engines for %d shape sets): such calls run natively, in TensorFlow.", message, built
+                "%s (it has engines for %d shape sets%s): such calls run natively, in TensorFlow.", message, built, more
             )
         self._decline(message)
 
@@ -116,27 +135,25 @@ class ModelRuntime:
         return [np.zeros([0] * max(1, len(spec.shape or ())), spec.dtype) for spec in outputs]
 
     def count_native(self, signature: int) -> None:
-        """Count a call that TensorFlow answers."""
+        """Count a call that TensorFlow answers; those that only measure shapes are nobody's."""
         with self._lock:
-            self._calls[signature, False] += 1
+            self._calls[signature, False] += self.recorded is None
 
     def list_files(self) -> tuple[pathlib.Path, ...]:
         """The engine files that exist."""
-        engines = [engine.record for table in self._engines for engine in table.values()]
-        files = [layout.find_engine_file(self.folder, record.file) for record in engines]
+        files = [layout.find_engine_file(self.folder, engine.record.file) for engine in self._list_engines()]
         return tuple(file for file in files if file.is_file())
 
     def close(self) -> None:
         """Give back what the engines hold; a later call opens them again."""
-        for table in self._engines:
-            for engine in table.values():
-                engine.close()
+        for engine in self._list_engines():
+            engine.close()
 
     def list_stats(self) -> dict[str, Any]:
         """The counters, as plain data (the form that `beforehand.stats` promises)."""
         with self._lock:
             calls, unseen = Counter(self._calls), Counter(self._unseen)
-        engines = [engine for table in self._engines for engine in table.values()]
+            engines = self._list_engines()
         return {
             "signatures": {
                 signature.key: {"engine_calls": calls[i, True], "native_calls": calls[i, False]}

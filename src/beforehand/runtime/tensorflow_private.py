@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import tensorflow as tf
-from tensorflow.core.protobuf import saved_model_pb2
+from tensorflow.core.protobuf import saved_model_pb2, trackable_object_graph_pb2
 from tensorflow.python.eager import context
 from tensorflow.python.framework import op_def_registry
 from tensorflow.python.ops import script_ops
@@ -98,6 +98,36 @@ class EngineSwitch(resource.CapturableResource, tf.__internal__.tracking.AutoTra
                 self.__dict__["_engine_assets"] = tuple(tf.saved_model.Asset(str(file)) for file in files)
             children.update({f"engine_{i}": asset for i, asset in enumerate(self.__dict__["_engine_assets"])})
         return children
+
+
+class KeptResource(resource.CapturableResource):
+    """A table of a source model, or the like: made and filled at every load, here and by TensorFlow alone.
+
+    Args:
+        make: Adds what makes the resource to the graph being traced, and returns its handle.
+        fill: Adds what fills it.
+    """
+
+    def __init__(self, make: Callable[[], tf.Tensor], fill: Callable[[tf.Tensor], Any]) -> None:
+        super().__init__(device="CPU")
+        self._make = make
+        self._fill = fill
+        with tf.init_scope():
+            handle = self.resource_handle  # made now: made lazily, it would belong to the graph that fills it
+            self._run(lambda: fill(handle))
+
+    @staticmethod
+    def _run(function: Callable[[], Any]) -> Any:
+        # Graphs can be imported into graphs only.
+        return tf.function(function, autograph=False)() if tf.executing_eagerly() else function()
+
+    def _create_resource(self) -> tf.Tensor:
+        return self._run(self._make)
+
+    def _initialize(self) -> tf.Tensor:
+        """Traced when the object is saved: every load runs it."""
+        self._fill(self.resource_handle)
+        return tf.constant(1)
 
 
 def _turn_on(switch: Any, key: int) -> None:
@@ -246,6 +276,11 @@ def read_saved_model_proto(file: pathlib.Path) -> Any:
     message = saved_model_pb2.SavedModel()
     message.ParseFromString(file.read_bytes())
     return message
+
+
+def decode_object_graph(value: bytes) -> Any:
+    """A `TrackableObjectGraph` message: what the objects of a checkpoint are called in it."""
+    return trackable_object_graph_pb2.TrackableObjectGraph.FromString(value)
 
 
 def add_functions(graph_def: Any) -> None:

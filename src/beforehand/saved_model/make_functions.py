@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
 
-from beforehand.records import Partition, Segment, Signature, TensorSpec, Weight
+from beforehand.graph.nodes import name_node
+from beforehand.records import Opened, Partition, Segment, Signature, TensorSpec, Weight
 from beforehand.runtime.tensorflow_private import EngineSwitch, add_functions, call_engine
+from beforehand.saved_model.call_opened import call_opened
+from beforehand.saved_model.keep_resources import KeptResources
 from beforehand.saved_model.pack_weights import PackedWeights
+from beforehand.saved_model.wrap_frames import has_frames, list_read_outside, wrap_frames
+
+
+@dataclasses.dataclass(frozen=True)
+class State:
+    """What the functions of a model share: its switch, weights, tables and files."""
+
+    switch: EngineSwitch
+    weights: PackedWeights
+    resources: KeptResources
 
 
 def make_function(
@@ -17,8 +31,7 @@ def make_function(
     first_segment: int,
     signature: Signature,
     place: int,
-    switch: EngineSwitch,
-    weights: PackedWeights,
+    state: State,
 ) -> Any:
     """A concrete function of a signature.
 
@@ -27,11 +40,10 @@ def make_function(
         first_segment: Index of the partition's first segment in the manifest.
         signature: The signature, or another one that has the same graph.
         place: Index of the signature in the manifest.
-        switch: The model's switch.
-        weights: The model's weights.
+        state: What the model's functions share.
     """
     add_functions(partition.graph.graph_def)
-    maker = _FunctionMaker(partition, place, first_segment, switch, weights)
+    maker = _FunctionMaker(partition, place, first_segment, state)
 
     def signature_function(**inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         results = maker.make([inputs[spec.name] for spec in signature.inputs])
@@ -45,30 +57,35 @@ def make_function(
 class _FunctionMaker:
     """Puts a partition's nodes into the graph being traced, level by level."""
 
-    def __init__(
-        self, partition: Partition, place: int, first_segment: int, switch: EngineSwitch, weights: PackedWeights
-    ) -> None:
+    def __init__(self, partition: Partition, place: int, first_segment: int, state: State) -> None:
         self._partition = partition
         self._graph = partition.graph
         self._nodes = {node.name: node for node in self._graph.graph_def.node}
         self._weights = {weight.node: weight for weight in self._graph.weights}
         self._variables = {weight.node: weight for weight in self._graph.variables}
+        self._handles = {*self._variables, *(resource.node for resource in self._graph.resources)}
+        self._handles.update(node for node, _ in self._graph.assets)
         self._place = place
         self._first_segment = first_segment
-        self._switch = switch
-        self._packed = weights
+        self._state = state
+        self._switch = state.switch
+        self._packed = state.weights
+        self._resources = state.resources
 
     def make(self, inputs: Sequence[tf.Tensor]) -> list[tf.Tensor]:
         """The signature's outputs."""
         values: dict[str, Any] = dict(zip(self._graph.input_tensors, inputs, strict=True))
         native = dict(self._partition.native_levels)
-        levels = sorted({*native, *(segment.level for segment in self._partition.segments)})
-        for level in levels:
+        segments, opened = self._partition.segments, self._partition.opened
+        for level in sorted({*native, *(item.level for item in segments), *(item.level for item in opened)}):
             if level in native:
                 values.update(self._import(native[level], values))
-            for segment in self._partition.segments:
+            for segment in segments:
                 if segment.level == level:
                     values.update(self._call(segment, values))
+            for item in opened:  # in topological order
+                if item.level == level:
+                    values.update(self._call_opened(item, values))
         return [self._find(tensor, values) for tensor in self._graph.output_tensors]
 
     def _find(self, tensor: str, values: Mapping[str, Any]) -> tf.Tensor:
@@ -90,6 +107,25 @@ class _FunctionMaker:
         results = call_engine(self._switch, place, segment.name, inputs, segment.outputs, run_native)
         return dict(zip(segment.output_tensors, results, strict=True))
 
+    def _call_opened(self, opened: Opened, values: Mapping[str, Any]) -> dict[str, Any]:
+        node = self._nodes[opened.node]
+        data = [self._find_argument(tensor, values) for tensor in node.input if not tensor.startswith("^")]
+        waits = [values[tensor] for tensor in node.input if tensor.startswith("^") and tensor in values]
+
+        def make_body(place: int, inputs: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+            maker = _FunctionMaker(opened.bodies[place], self._place, self._first_segment, self._state)
+            return maker.make(inputs)
+
+        with tf.control_dependencies(waits):
+            results = call_opened(node, opened, data, make_body)
+        found: dict[str, Any] = {f"{opened.node}:{index}": value for index, value in results.items()}
+        found.update({f"^{opened.node}": next(iter(results.values())).op} if results else {})
+        return found
+
+    def _find_argument(self, tensor: str, values: Mapping[str, Any]) -> tf.Tensor | None:
+        """An argument of a loop or branch; none for a weight, which bodies have as their own."""
+        return None if name_node(tensor) in self._weights else self._find(_full(tensor), values)
+
     def _import(self, names: Iterable[str], values: Mapping[str, Any], *, effects: bool = True) -> dict[str, tf.Tensor]:
         """Import nodes into the current graph; returns all their tensors by name.
 
@@ -110,28 +146,46 @@ class _FunctionMaker:
                 other = tensor.lstrip("^").partition(":")[0]
                 if other in self._weights:
                     weights[other] = self._weights[other]
-                elif other not in chosen and self._nodes[other].op in ("Const", "VarHandleOp"):
+                elif other not in chosen and (self._nodes[other].op == "Const" or other in self._handles):
                     constants[other] = None
         inside = chosen | {name for name in constants if self._nodes[name].op == "Const"}
         for name in self._nodes:  # in topological order
-            if name in inside and name not in self._variables:
+            if name in inside and name not in self._handles:
                 chunk.node.append(self._strip_control(self._nodes[name], inside, values, effects))
         known = dict(values)
         known.update(zip((f"{name}:0" for name in weights), self._packed.take(list(weights.values())), strict=True))
-        for name in {*chosen, *constants} & set(self._variables):
-            # By way of an op: what is mapped to must be a tensor of the graph being traced.
-            known[f"{name}:0"] = tf.identity(self._packed.assigned[self._variables[name].checkpoint_key].handle)
+        handles = self._find_handles({*chosen, *constants})
+        known.update(handles)
         used = {_full(tensor) for node in chunk.node for tensor in node.input}
-        input_map = {tensor: value for tensor, value in known.items() if tensor in used}
-        operations = tf.graph_util.import_graph_def(
-            chunk, input_map=input_map, return_elements=[node.name for node in chunk.node], name=""
-        )
-        found: dict[str, Any] = {}
-        for node, operation in zip(chunk.node, operations, strict=True):
-            found[f"^{node.name}"] = operation
-            found.update((f"{node.name}:{index}", tensor) for index, tensor in enumerate(operation.outputs))
-        found.update((f"{name}:0", known[f"{name}:0"]) for name in chosen & set(self._variables))
+        given = {tensor: value for tensor, value in known.items() if tensor in used}
+        found = self._import_wrapped(chunk, given) if has_frames(chunk.node) else _import_chunk(chunk, given)
+        found.update((tensor, value) for tensor, value in handles.items() if tensor.partition(":")[0] in chosen)
         return found
+
+    def _import_wrapped(self, chunk: Any, given: Mapping[str, Any]) -> dict[str, Any]:
+        names = {node.name for node in chunk.node}
+        outputs, awaited = list_read_outside(self._nodes, names, self._graph.output_tensors)
+        tensors = {tensor: value for tensor, value in given.items() if not tensor.startswith("^")}
+        wrapped = wrap_frames(chunk, tensors, outputs, awaited)
+        add_functions(wrapped)
+        [call] = wrapped.node
+        [operation] = _import_operations(wrapped, given)
+        found: dict[str, Any] = {f"^{name}": operation for name in (*names, call.name)}
+        found.update(zip(outputs, operation.outputs, strict=True))
+        return found
+
+    def _find_handles(self, names: set[str]) -> dict[str, tf.Tensor]:
+        """Of the variables, resources and assets among `names`, what stands for them in the graph being traced."""
+        wanted = {f"{name}:0" for name in names & self._handles}
+        if not wanted:
+            return {}
+        values = self._resources.find_values(self._graph)
+        values.update(
+            (f"{name}:0", self._packed.assigned[weight.checkpoint_key].handle)
+            for name, weight in self._variables.items()
+        )
+        # By way of an op: what is mapped to must be a tensor of the graph being traced.
+        return {tensor: tf.identity(values[tensor]) for tensor in sorted(wanted)}
 
     def _strip_control(self, node: Any, inside: set[str], values: Mapping[str, Any], effects: bool) -> Any:
         control = [tensor for tensor in node.input if tensor.startswith("^")]
@@ -144,6 +198,34 @@ class _FunctionMaker:
         del copy.input[:]
         copy.input.extend([*data, *kept])
         return copy
+
+
+def _import_chunk(chunk: Any, given: Mapping[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for node, operation in zip(chunk.node, _import_operations(chunk, given), strict=True):
+        found[f"^{node.name}"] = operation
+        found.update((f"{node.name}:{index}", tensor) for index, tensor in enumerate(operation.outputs))
+    return found
+
+
+def _import_operations(chunk: Any, given: Mapping[str, Any]) -> list[Any]:
+    operations: list[Any] = tf.graph_util.import_graph_def(
+        chunk,
+        input_map={tensor: _to_tensor(value) for tensor, value in given.items()},
+        return_elements=[node.name for node in chunk.node],
+        name="",
+    )
+    return operations
+
+
+def _to_tensor(value: Any) -> tf.Tensor:
+    """An operation to be waited for as a tensor of it, the only form in which importing takes it."""
+    if not isinstance(value, tf.Operation):
+        return value
+    if value.outputs:
+        return value.outputs[0]
+    with tf.control_dependencies([value]):
+        return tf.constant(0, name="done")
 
 
 def _full(tensor: str) -> str:

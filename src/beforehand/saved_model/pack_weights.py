@@ -71,7 +71,8 @@ class PackedWeights(tf.__internal__.tracking.AutoTrackable):
         return [values[weight.checkpoint_key] for weight in weights]
 
     def _cut(self, dtype: str, group: dict[str, Weight]) -> dict[str, tf.Tensor]:
-        keys = sorted(group, key=lambda key: self._places[key].row)
+        # An empty weight begins where the next one does, and ends there: it comes first.
+        keys = sorted(group, key=lambda key: (self._places[key].row, self._places[key].rows))
         sizes, at, wanted = [], 0, []
         for key in keys:
             place = self._places[key]

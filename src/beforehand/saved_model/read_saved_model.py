@@ -44,6 +44,11 @@ class Source:
         """Prefix of the checkpoint, as `tf.train.load_checkpoint` takes it."""
         return str(self.folder / "variables" / "variables")
 
+    @property
+    def has_checkpoint(self) -> bool:
+        """Whether there is one; a model without variables has none."""
+        return pathlib.Path(f"{self.checkpoint}.index").is_file()
+
 
 def read_saved_model(folder: pathlib.Path, tags: Sequence[str], keys: Sequence[str] | None) -> Source:
     """A SavedModel's MetaGraph and the signatures asked for (`None`: all).

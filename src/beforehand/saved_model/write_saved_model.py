@@ -12,8 +12,8 @@ import tensorflow as tf
 
 from beforehand.errors import OutputExistsError
 from beforehand.records import Manifest
-from beforehand.runtime.tensorflow_private import ROOT_ATTRIBUTE, EngineSwitch
-from beforehand.saved_model.pack_weights import PackedWeights
+from beforehand.runtime.tensorflow_private import ROOT_ATTRIBUTE
+from beforehand.saved_model.make_functions import State
 from beforehand.store import atomic, layout
 from beforehand.store.manifest import write_manifest
 
@@ -25,14 +25,12 @@ class ConvertedModel:
     Attributes:
         functions: Concrete function of each signature.
         callables: Functions of the root, by name.
-        switch: The model's switch.
-        weights: The model's weights.
+        state: What the functions share.
     """
 
     functions: Mapping[str, Any]
     callables: Mapping[str, Any]
-    switch: EngineSwitch
-    weights: PackedWeights
+    state: State
 
 
 def write_saved_model(
@@ -52,14 +50,15 @@ def write_saved_model(
         options: `tf.saved_model.SaveOptions`.
     """
     root = tf.__internal__.tracking.AutoTrackable()
-    setattr(root, ROOT_ATTRIBUTE, model.switch)
-    root.beforehand_weights = model.weights
+    setattr(root, ROOT_ATTRIBUTE, model.state.switch)
+    root.beforehand_weights = model.state.weights
+    root.beforehand_resources = model.state.resources
     for name, function in model.callables.items():
         setattr(root, name, function)
     with tempfile.TemporaryDirectory() as scratch, atomic.replace_folder(target) as folder:
         manifest_file = pathlib.Path(scratch) / layout.MANIFEST
         write_manifest(manifest, manifest_file)
-        model.switch.manifest = tf.saved_model.Asset(str(manifest_file))
+        model.state.switch.manifest = tf.saved_model.Asset(str(manifest_file))
         tf.saved_model.save(root, str(folder), signatures=dict(model.functions), options=options)
         for file in engine_files:
             atomic.copy_file(file, folder / layout.ASSETS / file.name)

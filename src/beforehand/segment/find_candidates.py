@@ -6,13 +6,21 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from beforehand.records import FlatGraph, LeftOut, TensorSpec
-from beforehand.segment import reasons
+import tensorflow as tf
 
-_CONTROL_FLOW = frozenset(
+from beforehand.records import FlatGraph, LeftOut, Partition, TensorSpec
+from beforehand.segment import reasons
+from beforehand.segment.find_regions import find_regions
+
+# Control flow whose bodies have an effect stays native; the stateless forms go where their bodies can go.
+_EFFECTFUL = frozenset({"Case", "If", "PartitionedCall", "StatefulPartitionedCall", "While"})
+_PURE = frozenset({"StatelessCase", "StatelessIf", "StatelessWhile"})
+# Within an engine a list of tensors is a value like any other; it cannot enter or leave one.
+_LISTS = frozenset(
     (
-        *("Case", "Enter", "Exit", "If", "LoopCond", "Merge", "NextIteration", "PartitionedCall", "RefSwitch"),
-        *("StatefulPartitionedCall", "StatelessCase", "StatelessIf", "StatelessWhile", "Switch", "While"),
+        *("TensorListFromTensor", "TensorListGetItem", "TensorListLength", "TensorListReserve", "TensorListResize"),
+        *("TensorListSetItem", "TensorListStack"),
+        *_PURE,
     )
 )
 
@@ -41,11 +49,17 @@ def find_left_out(
 ) -> dict[str, LeftOut]:
     """Every node that cannot enter an engine. Constants and placeholders are not nodes in this sense."""
     refused = dict(support.refused)
+    regions = find_regions({node.name: node for node in graph.graph_def.node})
+    bodies = _Bodies(graph, support, find_op_def)
     left_out = {}
     for node in graph.graph_def.node:
         if node.op in ("Placeholder", "Const"):
             continue
         found = _find_reason(node, tensors, support, refused, find_op_def)
+        if node.name in regions and (found is None or found[0] not in (reasons.EXCLUDED, reasons.REFUSED)):
+            found = reasons.CONTROL_FLOW, "in a loop or branch of TensorFlow 1"
+        if found is None and node.op in _PURE:
+            found = bodies.find_reason(node)
         if found:
             left_out[node.name] = LeftOut(node.name, node.op, *found)
     return left_out
@@ -64,13 +78,61 @@ def _find_reason(
     holds = (
         (node.op in support.denied_ops or node.name in support.denied_nodes, reasons.EXCLUDED, ""),
         (node.name in refused, reasons.REFUSED, refused.get(node.name, "")),
-        (node.op in _CONTROL_FLOW, reasons.CONTROL_FLOW, ""),
+        (node.op in _EFFECTFUL, reasons.CONTROL_FLOW, "its body has an effect"),
         (bad is not None and bad[0] == reasons.RESOURCE_OR_STRING, *(bad or ("", ""))),
         (definition is None or definition.is_stateful, reasons.STATEFUL, ""),
         (node.op not in support.ops, reasons.OP_UNSUPPORTED, ""),
         (bad is not None, *(bad or ("", ""))),
     )
     return next(((reason, detail) for true, reason, detail in holds if true), None)
+
+
+class _Bodies:
+    """The bodies of a graph's loops and branches, and what in them cannot enter an engine."""
+
+    def __init__(self, graph: FlatGraph, support: Support, find_op_def: Callable[[str], Any]) -> None:
+        self._functions = {function.signature.name: function for function in graph.graph_def.library.function}
+        self._support = support
+        self._find_op_def = find_op_def
+
+    def find_reason(self, node: Any) -> tuple[str, str] | None:
+        """Why a loop or branch stays native: the first node of its bodies that must."""
+        for function in list_called_functions(node):
+            for inner in self._functions[function].node_def:
+                why = self._find_inner_reason(inner)
+                if why:
+                    return reasons.CONTROL_FLOW, f"its body holds {inner.name} ({inner.op}): {why}"
+        return None
+
+    def _find_inner_reason(self, node: Any) -> str:
+        if node.op in ("Const", "NoOp"):
+            return ""
+        definition = self._find_op_def(node.op)
+        if node.op in self._support.denied_ops or node.name in self._support.denied_nodes:
+            return reasons.EXCLUDED
+        if node.op in _EFFECTFUL or definition is None or definition.is_stateful:
+            return reasons.STATEFUL
+        if node.op not in self._support.ops:
+            return reasons.OP_UNSUPPORTED
+        types = [value.type for value in node.attr.values() if value.WhichOneof("value") == "type"]
+        bad = [dtype for dtype in types if not self._is_supported(dtype, node.op)]
+        if bad:
+            return f"{reasons.DTYPE} {tf.as_dtype(bad[0]).name}"
+        found = self.find_reason(node) if node.op in _PURE else None
+        return found[1] if found else ""
+
+    def _is_supported(self, dtype: int, op: str) -> bool:
+        name = tf.as_dtype(dtype).name
+        return name in self._support.dtypes or (name == "variant" and op in (*_LISTS, "Identity"))
+
+
+def list_called_functions(node: Any) -> list[str]:
+    """Names of the functions that a node calls."""
+    return [
+        function.name
+        for _, value in sorted(node.attr.items())
+        for function in (*((value.func,) if value.HasField("func") else ()), *value.list.func)
+    ]
 
 
 def _find_bad_tensor(node: Any, tensors: Mapping[str, TensorSpec], support: Support) -> tuple[str, str] | None:
@@ -81,6 +143,8 @@ def _find_bad_tensor(node: Any, tensors: Mapping[str, TensorSpec], support: Supp
         index += 1
     for name in names:
         spec = tensors[name]
+        if spec.dtype == "variant" and node.op in _LISTS:
+            continue
         if spec.dtype in ("resource", "variant", "string"):
             return reasons.RESOURCE_OR_STRING, f"{name} is {spec.dtype}"
         if spec.dtype not in support.dtypes:
@@ -88,3 +152,24 @@ def _find_bad_tensor(node: Any, tensors: Mapping[str, TensorSpec], support: Supp
         if spec.shape is None:
             return reasons.UNKNOWN_RANK, name
     return None
+
+
+def find_crossing_lists(partition: Partition) -> dict[str, LeftOut]:
+    """The nodes whose lists of tensors would enter or leave a segment; they must be native too."""
+    found: dict[str, LeftOut] = {}
+    for segment in partition.segments:
+        lists = {
+            tensor
+            for tensor, spec in zip(
+                (*segment.input_tensors, *segment.output_tensors), (*segment.inputs, *segment.outputs), strict=True
+            )
+            if spec.dtype == "variant"
+        }
+        for node in partition.graph.graph_def.node if lists else ():
+            reads = {tensor if ":" in tensor else f"{tensor}:0" for tensor in node.input}
+            makes = any(tensor.partition(":")[0] == node.name for tensor in lists)
+            if node.name in segment.nodes and (makes or reads & lists):
+                found[node.name] = LeftOut(
+                    node.name, node.op, reasons.RESOURCE_OR_STRING, "its list of tensors is used by native nodes"
+                )
+    return found

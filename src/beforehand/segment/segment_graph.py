@@ -2,31 +2,48 @@
 
 Method: every node gets a level, which rises by one wherever an edge passes between nodes that can enter an engine and
 nodes that cannot. A path between two nodes of one level never leaves that level, so each connected part of a level is
-convex: no search for cycles is needed, and the result depends on nothing but the graph.
+convex: no search for cycles is needed, and the result depends on nothing but the graph. A loop or branch of TensorFlow 1
+has one level as a whole (see find_regions.py).
 """
 
 from __future__ import annotations
 
 import dataclasses
+import graphlib
+import itertools
 from collections.abc import Iterable, Mapping
 
-from beforehand.records import FlatGraph, LeftOut, Partition, Segment, TensorSpec
+from beforehand.records import FlatGraph, LeftOut, Opened, Partition, Segment, TensorSpec
 from beforehand.segment import reasons
 from beforehand.segment.count_flops import count_flops
+from beforehand.segment.find_regions import find_regions
 from beforehand.store.layout import name_segment
 
 # TF-TRT's rule: these are not counted in a segment's size, constants are.
 _UNCOUNTED = frozenset({"Identity", "Snapshot", "StopGradient"})
 
 
+@dataclasses.dataclass(frozen=True)
+class SegmentLimits:
+    """Which segments are worth an engine.
+
+    Attributes:
+        minimum_size: Smaller ones stay native; -1: all do.
+        max_segments: Keep that many, the largest; 0: all.
+        minimum_flops: Those of fewer operations a call (unknown dimensions counted as 1) stay native.
+    """
+
+    minimum_size: int
+    max_segments: int
+    minimum_flops: int
+
+
 def segment_graph(
     graph: FlatGraph,
     tensors: Mapping[str, TensorSpec],
     left_out: Mapping[str, LeftOut],
-    *,
-    number: int,
-    minimum_size: int,
-    max_segments: int,
+    limits: SegmentLimits,
+    opened: Mapping[str, Opened],
 ) -> Partition:
     """Divide a flat graph.
 
@@ -34,21 +51,23 @@ def segment_graph(
         graph: The graph.
         tensors: Its tensors (see `describe_tensors`).
         left_out: Nodes that cannot enter an engine (see `find_left_out`).
-        number: Number of the graph, for the segments' names.
-        minimum_size: Smaller segments stay native; -1: all do.
-        max_segments: Keep that many, the largest; 0: all.
+        limits: Which segments are kept.
+        opened: Of these nodes, those with segments in their bodies.
+
+    Returns:
+        The partition; its segments are numbered from 0 and named for graph 0 (see `renumber_segments`).
     """
-    view = _View(graph, set(left_out))
+    view = _View(graph, set(left_out), set(opened))
     parts = view.find_parts()
-    kept, dropped = _choose_parts(view, parts, minimum_size, max_segments)
     flops = {node.name: count_flops(node, tensors) for node in graph.graph_def.node}
+    kept, dropped = _choose_parts(view, parts, limits, flops)
     total = sum(flops[name] for name in view.order) or 1
     segments = tuple(
-        _describe_segment(view, part, tensors, name_segment(number, index), index, sum(flops[n] for n in part) / total)
+        _describe_segment(view, part, tensors, name_segment(0, index), index, sum(flops[n] for n in part) / total)
         for index, part in enumerate(kept)
     )
     inside = {name for segment in segments for name in segment.nodes}
-    native = [name for name in view.order if name not in inside]
+    native = [name for name in view.order if name not in inside and name not in opened]
     levels = sorted({view.levels[name] for name in native})
     return Partition(
         graph,
@@ -56,18 +75,37 @@ def segment_graph(
         tuple((level, tuple(name for name in native if view.levels[name] == level)) for level in levels),
         tuple(
             left_out.get(name) or LeftOut(name, view.nodes[name].op, dropped[name])
-            for name in native
-            if view.nodes[name].op != "NoOp"
+            for name in view.order
+            if name not in inside and view.nodes[name].op != "NoOp"
         ),
+        tuple(dataclasses.replace(opened[name], level=view.levels[name]) for name in view.order if name in opened),
     )
+
+
+def renumber_segments(partition: Partition, graph_number: int) -> Partition:
+    """The partition with all its segments, those in bodies too, numbered and named in the order of `Partition.walk`."""
+    counter = itertools.count()
+
+    def renumber(part: Partition) -> Partition:
+        segments = []
+        for segment in part.segments:
+            index = next(counter)
+            segments.append(dataclasses.replace(segment, index=index, name=name_segment(graph_number, index)))
+        opened = tuple(
+            dataclasses.replace(item, bodies=tuple(renumber(body) for body in item.bodies)) for item in part.opened
+        )
+        return dataclasses.replace(part, segments=tuple(segments), opened=opened)
+
+    return renumber(partition)
 
 
 class _View:
     """A flat graph with what the algorithm needs at hand."""
 
-    def __init__(self, graph: FlatGraph, native: set[str]) -> None:
+    def __init__(self, graph: FlatGraph, native: set[str], opened: set[str]) -> None:
         self.graph = graph
         self.native = native
+        self._opened = opened
         self.nodes = {node.name: node for node in graph.graph_def.node}
         inputs = {tensor.partition(":")[0] for tensor in graph.input_tensors}
         self.constants = {
@@ -75,6 +113,7 @@ class _View:
         }
         self.order = [n.name for n in graph.graph_def.node if n.name not in self.constants and n.name not in inputs]
         self._known = set(self.order)
+        self._regions = find_regions(self.nodes)
         self.consumers: dict[str, list[str]] = {name: [] for name in self.order}
         for name in self.order:
             for before in self._list_before(name):
@@ -85,26 +124,44 @@ class _View:
         names = (tensor.lstrip("^").partition(":")[0] for tensor in self.nodes[name].input)
         return [before for before in names if before in self._known]
 
+    def _list_units(self) -> list[list[str]]:
+        """Nodes in topological order; those of one region of TensorFlow 1's control flow come together."""
+        if not self._regions:
+            return [[name] for name in self.order]
+        members: dict[str, list[str]] = {}
+        for name in self.order:
+            members.setdefault(self._regions.get(name, name), []).append(name)
+        unit_of = {name: unit for unit, names in members.items() for name in names}
+        sorter = graphlib.TopologicalSorter(
+            {
+                unit: dict.fromkeys(unit_of[b] for name in names for b in self._list_before(name) if unit_of[b] != unit)
+                for unit, names in members.items()
+            }
+        )
+        return [members[unit] for unit in sorter.static_order()]
+
     def _find_levels(self) -> dict[str, int]:
-        """Native nodes have even levels, the others odd ones."""
+        """One more wherever an edge passes between nodes for engines, native nodes, and native nodes with engines inside."""
         levels: dict[str, int] = {}
         fixed: set[str] = set()  # nodes that depend on an input of the graph or on a native node
-        for name in self.order:
-            native = name in self.native
+        for unit in self._list_units():
+            native = unit[0] in self.native
             level = 0 if native else 1
-            before = [b for b in self._list_before(name) if b in levels]  # NextIteration of TF1 loops comes later
-            for other in before:
-                level = max(level, levels[other] + (native != (other in self.native)))
-            levels[name] = level
-            data = [tensor for tensor in self.nodes[name].input if not tensor.startswith("^")]
+            for other in (b for name in unit for b in self._list_before(name) if b in levels):
+                level = max(level, levels[other] + (self._find_kind(unit[0]) != self._find_kind(other)))
+            levels.update(dict.fromkeys(unit, level))
+            data = [tensor for name in unit for tensor in self.nodes[name].input if not tensor.startswith("^")]
             if native or any(t.partition(":")[0] in fixed or not self._is_inner(t) for t in data):
-                fixed.add(name)
+                fixed.update(unit)
         # What is computed from constants alone goes where it is used, or it would be a segment without an input.
         for name in reversed(self.order):
             users = self.consumers[name]
             if name not in fixed and users and not any(user in self.native for user in users):
                 levels[name] = min(levels[user] for user in users)
         return levels
+
+    def _find_kind(self, name: str) -> int:
+        return (name in self.native) + (name in self._opened)
 
     def _is_inner(self, tensor: str) -> bool:
         name = tensor.partition(":")[0]
@@ -168,14 +225,15 @@ class _View:
 
 
 def _choose_parts(
-    view: _View, parts: list[list[str]], minimum_size: int, max_segments: int
+    view: _View, parts: list[list[str]], limits: SegmentLimits, flops: Mapping[str, int]
 ) -> tuple[list[list[str]], dict[str, str]]:
     """The parts that become segments; of the other nodes, the reason."""
     dropped: dict[str, str] = {}
     good = []
     for part in parts:
         size = view.measure(part)
-        if minimum_size < 0 or size < minimum_size or not size:
+        too_small = size < limits.minimum_size or sum(flops[name] for name in part) < limits.minimum_flops
+        if limits.minimum_size < 0 or too_small or not size:
             dropped.update(dict.fromkeys(part, reasons.TOO_SMALL))
         elif not view.list_inputs(part):
             dropped.update(dict.fromkeys(part, reasons.NO_INPUT))
@@ -183,8 +241,8 @@ def _choose_parts(
             dropped.update(dict.fromkeys(part, reasons.TOO_SMALL))
         else:
             good.append((size, part))
-    if max_segments > 0:
-        largest = sorted(good, key=lambda item: -item[0])[:max_segments]
+    if limits.max_segments > 0:
+        largest = sorted(good, key=lambda item: -item[0])[: limits.max_segments]
         for item in good:
             if item not in largest:
                 dropped.update(dict.fromkeys(item[1], reasons.TOO_MANY))

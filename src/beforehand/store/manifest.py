@@ -2,6 +2,8 @@
 
 History of `format_version` (fields may be added within a version, never renamed):
     1   2026-11-24   first
+        added within it: `max_shapes` of an engine that serves a range (its `shapes` are then the smallest, so that a
+        reader that does not know the field uses it for these alone, and is right); `weight_bytes` of a segment
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ import pathlib
 from typing import Any
 
 from beforehand.errors import ManifestError
-from beforehand.records import Engine, LeftOut, Manifest, SegmentRecord, ShapeSet, Signature, TensorSpec
+from beforehand.records import Engine, LeftOut, Manifest, SegmentRecord, Shape, ShapeSet, Signature, TensorSpec
 from beforehand.store import atomic
 
 NEWEST_WRITABLE_FORMAT = 1
@@ -113,6 +115,7 @@ def _encode_segment(segment: SegmentRecord) -> dict[str, Any]:
         "inputs": [_encode_spec(spec) for spec in segment.inputs],
         "outputs": [_encode_spec(spec) for spec in segment.outputs],
         "node_ops": dict(segment.node_ops),
+        "weight_bytes": segment.weight_bytes,
     }
 
 
@@ -125,19 +128,34 @@ def _decode_segment(data: dict[str, Any]) -> SegmentRecord:
         tuple(_decode_spec(item) for item in data["inputs"]),
         tuple(_decode_spec(item) for item in data["outputs"]),
         tuple(data["node_ops"].items()),
+        data.get("weight_bytes", 0),
     )
 
 
 def _encode_engine(engine: Engine) -> dict[str, Any]:
-    return {**vars(engine), "shapes": [[name, list(shape)] for name, shape in _pairs(engine.shapes)]}
+    shapes = engine.shapes
+    data = {**vars(engine), "shapes": _encode_shapes(shapes.names, shapes.shapes)}
+    if shapes.is_range:
+        data["max_shapes"] = _encode_shapes(shapes.names, shapes.max_shapes)
+    return data
 
 
-def _pairs(shapes: ShapeSet) -> list[tuple[str, tuple[int, ...]]]:
-    return list(zip(shapes.names, shapes.shapes, strict=True))
+def _encode_shapes(names: tuple[str, ...], shapes: tuple[Shape, ...]) -> list[list[Any]]:
+    return [[name, list(shape)] for name, shape in zip(names, shapes, strict=True)]
 
 
 def _decode_engine(data: dict[str, Any]) -> Engine:
-    shapes = ShapeSet(tuple(name for name, _ in data["shapes"]), tuple(tuple(shape) for _, shape in data["shapes"]))
     lists = {name: tuple(data[name]) for name in ("input_names", "output_names")}
     plain = {name: data[name] for name in Engine.__dataclass_fields__ if name not in ("shapes", *lists)}
-    return Engine(**{**plain, **lists, "shapes": shapes})
+    return Engine(**{**plain, **lists, "shapes": _decode_shape_set(data["shapes"], data.get("max_shapes", []))})
+
+
+def _decode_shape_set(smallest: Any, largest: Any) -> ShapeSet:
+    """Raises ValueError where the two do not go together."""
+    names = tuple(name for name, _ in smallest)
+    shapes, max_shapes = (tuple(tuple(shape) for _, shape in pairs) for pairs in (smallest, largest))
+    if largest and (
+        [name for name, _ in largest] != list(names) or list(map(len, shapes)) != list(map(len, max_shapes))
+    ):
+        raise ValueError("max_shapes of an engine are not of the ranks of its shapes")
+    return ShapeSet(names, shapes, max_shapes)
