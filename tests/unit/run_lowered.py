@@ -28,7 +28,9 @@ def cut_function(function: Callable[..., Any], specs: Sequence[tf.TensorSpec]) -
     return CutSegment(graph_def, tuple(t.name for t in concrete.inputs), tuple(t.name for t in concrete.outputs), ())
 
 
-def lower_function(function: Callable[..., Any], specs: Sequence[tf.TensorSpec], folder: pathlib.Path) -> tuple[str, int]:
+def lower_function(
+    function: Callable[..., Any], specs: Sequence[tf.TensorSpec], folder: pathlib.Path
+) -> tuple[str, int]:
     """The function as an ONNX file, and the number of its outputs."""
     cut = cut_function(function, specs)
     write_onnx(translate(cut), cut, lambda weight: np.zeros(weight.shape), folder)

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from beforehand.errors import LoweringError
 from beforehand.lower.cut_segment import CutSegment
+from beforehand.lower.handlers.refused_ops import REFUSED_OPS
 from beforehand.lower.handlers.register_handlers import register_handlers
 from beforehand.lower.make_functions_unique import find_owners
 
@@ -23,8 +24,6 @@ def list_supported_ops() -> frozenset[str]:
     """TensorFlow ops that have a translation."""
     register_handlers()
     from tf2onnx.handler import tf_op  # noqa: PLC0415
-
-    from beforehand.lower.handlers.guards import REFUSED_OPS  # noqa: PLC0415
 
     return frozenset(tf_op.create_mapping(OPSET, [])) - REFUSED_OPS.keys()
 
@@ -98,7 +97,8 @@ def _quiet_tf2onnx() -> Iterator[list[str]]:
 
     class Collector(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            problems.append(record.getMessage())
+            reason = f"{record.exc_info[1]}: " if record.exc_info and record.exc_info[1] else ""
+            problems.append(reason + record.getMessage())
 
     logger = logging.getLogger("tf2onnx")
     collector = Collector(logging.ERROR)

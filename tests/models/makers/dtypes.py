@@ -19,7 +19,10 @@ def make_many_dtypes(folder):
     keras.utils.set_random_seed(79)
     layers, ops = keras.layers, keras.ops
     given = {
-        "user": {"id": keras.Input((), dtype="int64", name="id"), "active": keras.Input((), dtype="bool", name="active")},
+        "user": {
+            "id": keras.Input((), dtype="int64", name="id"),
+            "active": keras.Input((), dtype="bool", name="active"),
+        },
         "features": [
             keras.Input((6,), dtype="float16", name="half"),
             keras.Input((6,), dtype="float32", name="full"),
@@ -97,7 +100,11 @@ def make_segment_sums(folder):
         def __init__(self):
             super().__init__()
             rng = np.random.default_rng(89)
-            self.first, self.second, self.last = make_variable(rng, 6, 16), make_variable(rng, 16, 16), make_variable(rng, 16, 3)
+            self.first, self.second, self.last = (
+                make_variable(rng, 6, 16),
+                make_variable(rng, 16, 16),
+                make_variable(rng, 16, 3),
+            )
 
         @tf.function(
             input_signature=[

@@ -118,7 +118,9 @@ def make_volumes(folder):
     x = layers.Conv3D(12, 3, strides=2, padding="same", activation="relu")(x)
     wide = layers.Conv3DTranspose(6, 2, strides=2, padding="valid")(layers.UpSampling3D(2)(x))
     pooled = layers.GlobalAveragePooling3D()(layers.AveragePooling3D(2)(x))
-    model = keras.Model(volume, {"mask": layers.Conv3D(1, 1, activation="sigmoid")(wide), "kind": layers.Dense(4)(pooled)})
+    model = keras.Model(
+        volume, {"mask": layers.Conv3D(1, 1, activation="sigmoid")(wide), "kind": layers.Dense(4)(pooled)}
+    )
     rng = np.random.default_rng(59)
     sample = rng.uniform(0, 1, (4, 8, 16, 16, 2)).astype(np.float32)
     perturb(model, sample, rng)

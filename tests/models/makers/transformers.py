@@ -22,13 +22,17 @@ class Weights(tf.Module):
         return self.kept[name]
 
     def dense(self, name, x, units):
-        return tf.matmul(x, self.make(f"{name}_kernel", x.shape[-1], units)) + self.make(f"{name}_bias", units, scale=0.1)
+        return tf.matmul(x, self.make(f"{name}_kernel", x.shape[-1], units)) + self.make(
+            f"{name}_bias", units, scale=0.1
+        )
 
     def normalize(self, name, x):
         """Layer normalisation as TensorFlow models write it: moments, then a batch normalisation's arithmetic."""
         mean, variance = tf.nn.moments(x, axes=[-1], keepdims=True)
         gamma = 1 + self.make(f"{name}_gamma", x.shape[-1], scale=0.1)
-        return tf.nn.batch_normalization(x, mean, variance, self.make(f"{name}_beta", x.shape[-1], scale=0.1), gamma, 1e-6)
+        return tf.nn.batch_normalization(
+            x, mean, variance, self.make(f"{name}_beta", x.shape[-1], scale=0.1), gamma, 1e-6
+        )
 
     def split_heads(self, x, heads):
         batch, length, width = tf.shape(x)[0], tf.shape(x)[1], x.shape[-1]
@@ -45,7 +49,9 @@ class Weights(tf.Module):
     def encode(self, name, x, bias, heads):
         x = self.normalize(f"{name}_attended", x + self.attend(name, x, bias, heads))
         inner = self.dense(f"{name}_inner", x, 2 * x.shape[-1])
-        return self.normalize(f"{name}_out", x + self.dense(f"{name}_outer", tf.nn.gelu(inner, approximate=False), x.shape[-1]))
+        return self.normalize(
+            f"{name}_out", x + self.dense(f"{name}_outer", tf.nn.gelu(inner, approximate=False), x.shape[-1])
+        )
 
 
 def save_bert(folder, masked):

@@ -104,26 +104,13 @@ def cast_resized(ctx: Any, node: Any) -> str | None:
     return None
 
 
-guard(_ARITHMETIC, check_arithmetic)
-guard(["RightShift"], check_shift)
-guard(["Einsum"], check_einsum)
-guard(["Conv2DBackpropInput", "Conv3DBackpropInputV2"], check_transposed_convolution)
-guard(["Conv2D", "Conv3D"], check_convolution)
-guard(["NonMaxSuppressionV5"], check_soft_suppression)
-guard(["SplitV"], check_constant_shape(1))
-guard(["ResizeBilinear"], cast_resized)
-
-# Ops that are never right, with the reason; they are no candidates at all.
-REFUSED_OPS = {
-    "AdjustSaturation": "tf2onnx's arithmetic differs where two channels are equal",
-    "AsString": "strings stay in TensorFlow",
-    "CropAndResize": "OpenVINO does not take tf2onnx's loop",
-    "DenseToDenseSetOperation": "its result is a sparse tensor of unknown size",
-    "ExtractImagePatches": "OpenVINO does not take tf2onnx's convolution",
-    "MatrixDeterminant": "OpenVINO has no determinant",
-    "MatrixDiagV3": "OpenVINO does not take tf2onnx's form of it",
-    "MatrixSetDiagV3": "OpenVINO does not take tf2onnx's form of it",
-    "RaggedTensorToTensor": "the rank of its result is unknown to OpenVINO",
-    "ResizeArea": "ONNX has no such resize",
-    "ResizeBicubic": "OpenVINO's cubic kernel differs from TensorFlow's, by its coefficient and at the borders",
-}
+def install_guards() -> None:
+    """Guard what stands by now."""
+    guard(_ARITHMETIC, check_arithmetic)
+    guard(["RightShift"], check_shift)
+    guard(["Einsum"], check_einsum)
+    guard(["Conv2DBackpropInput", "Conv3DBackpropInputV2"], check_transposed_convolution)
+    guard(["Conv2D", "Conv3D"], check_convolution)
+    guard(["NonMaxSuppressionV5"], check_soft_suppression)
+    guard(["SplitV"], check_constant_shape(1))
+    guard(["ResizeBilinear"], cast_resized)

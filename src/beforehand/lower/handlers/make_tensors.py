@@ -38,7 +38,7 @@ class LinSpace:
 
     @classmethod
     def version_13(cls, ctx: Any, node: Any, **_: Any) -> None:
-        """start + step * (0, 1, 2...), and the last is `stop` itself."""
+        """Start + step * (0, 1, 2...), and the last is `stop` itself."""
         nodes = Nodes(ctx, node)
         start, stop, number = nodes.inputs
         number = nodes.cast(number, _INT64)

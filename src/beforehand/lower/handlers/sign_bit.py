@@ -20,7 +20,7 @@ class SignBit:
 
     @classmethod
     def version_13(cls, ctx: Any, node: Any, **_: Any) -> None:
-        """x < 0 or (x == 0 and 1 / x < 0)."""
+        """X < 0 or (x == 0 and 1 / x < 0)."""
         nodes = Nodes(ctx, node)
         masks = ctx.find_output_consumers(node.output[0])
         tests = [test for mask in masks for test in ctx.find_output_consumers(mask.output[0])]

@@ -49,7 +49,7 @@ class FloorMod:
 
     @classmethod
     def version_13(cls, ctx: Any, node: Any, **_: Any) -> None:
-        """x - floor(x / y) * y."""
+        """X - floor(x / y) * y."""
         nodes = Nodes(ctx, node)
         if not _is_whole(nodes):
             quotient = nodes.make("Floor", nodes.make("Div", *nodes.inputs))
