@@ -35,7 +35,7 @@ def make_tiny(folder: str) -> None:
 
 def main(folder: str, *names: str) -> None:
     """Make what is missing."""
-    sys.path.insert(0, str(ROOT))
+    sys.path.insert(0, str(ROOT / "tests" / "models"))
     for name in names:
         target = pathlib.Path(folder) / name
         if (target / "saved_model.pb").is_file():
@@ -44,7 +44,7 @@ def main(folder: str, *names: str) -> None:
             make_tiny(str(target))
         else:
             # The tests' maker sees to it that the answers are finite and differ, and that no layer's signal dies.
-            from tests.models.make_model import make_application  # noqa: PLC0415 (as above)
+            from makers.applications import make_application  # noqa: PLC0415 (as above)
 
             make_application(name, str(target), MODELS[name][1])
 

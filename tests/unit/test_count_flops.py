@@ -46,6 +46,11 @@ def convolve(x: Any, kernel: Any) -> Any:
         (2 * 7 * 4 * 6 * 5, tf.matmul, [(7, 4, 5), (7, 5, 6)]),
         (2 * 7 * 4 * 6 * 5, lambda a, b: tf.matmul(a, b, transpose_a=True), [(7, 5, 4), (7, 5, 6)]),
         (2 * 3 * 4 * 5 * 6, lambda a, b: tf.einsum("bij,bjk->bik", a, b), [(3, 4, 5), (3, 5, 6)]),
+        (
+            2 * 3 * 7 * 4 * 5 * 6,
+            lambda a, b: tf.raw_ops.Einsum(inputs=[a, b], equation="...ij,...jk->...ik"),
+            [(3, 7, 4, 5), (7, 5, 6)],
+        ),
         (24, tf.nn.relu, [(2, 3, 4)]),
         (24, tf.add, [(2, 3, 4), (4,)]),
         (0, lambda x: tf.reshape(x, [6]), [(2, 3)]),

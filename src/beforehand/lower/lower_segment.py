@@ -5,7 +5,9 @@ from __future__ import annotations
 import pathlib
 from collections.abc import Mapping
 
+from beforehand.errors import LoweringError
 from beforehand.lower.cut_segment import ReadWeight, cut_segment
+from beforehand.lower.find_inexact import find_inexact
 from beforehand.lower.translate import translate
 from beforehand.lower.write_onnx import write_onnx
 from beforehand.records import FlatGraph, LoweredSegment, Segment, TensorSpec
@@ -28,6 +30,13 @@ def lower_segment(
         LoweringError: BH302, with the nodes that cannot be written as ONNX.
     """
     cut = cut_segment(graph, segment, tensors, read)
+    inexact = find_inexact(cut)
+    if inexact:
+        raise LoweringError(
+            "an engine would not compute exactly " + ", ".join(inexact),
+            nodes=tuple(inexact),
+            why="; ".join(dict.fromkeys(inexact.values())),
+        )
     digest = write_onnx(translate(cut), cut, read, folder)
     return LoweredSegment(
         segment,

@@ -12,6 +12,8 @@ import tensorflow as tf
 
 from beforehand.errors import LoweringError
 from beforehand.lower.cut_segment import CutSegment
+from beforehand.lower.handlers.refused_ops import REFUSED_OPS
+from beforehand.lower.handlers.register_handlers import register_handlers
 from beforehand.lower.make_functions_unique import find_owners
 
 OPSET = 18  # the newest that tf2onnx 1.17 writes
@@ -20,10 +22,10 @@ _FAILED = re.compile(r"Failed to convert node '(?P<node>[^']+)'")
 
 def list_supported_ops() -> frozenset[str]:
     """TensorFlow ops that have a translation."""
-    import tf2onnx.tfonnx  # noqa: F401, PLC0415 (registers the handlers; a second, wanted only by conversions)
+    register_handlers()
     from tf2onnx.handler import tf_op  # noqa: PLC0415
 
-    return frozenset(tf_op.create_mapping(OPSET, []))
+    return frozenset(tf_op.create_mapping(OPSET, [])) - REFUSED_OPS.keys()
 
 
 def translate(cut: CutSegment) -> Any:
@@ -34,6 +36,8 @@ def translate(cut: CutSegment) -> Any:
     """
     import tf2onnx  # noqa: PLC0415
     from tf2onnx import optimizer, tfonnx  # noqa: PLC0415
+
+    register_handlers()
 
     inputs = [*cut.inputs, *(f"{name}:0" for name, _ in cut.weights)]
     renamed = {tensor: tensor.removesuffix(":0") for tensor in inputs}
@@ -93,7 +97,8 @@ def _quiet_tf2onnx() -> Iterator[list[str]]:
 
     class Collector(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            problems.append(record.getMessage())
+            reason = f"{record.exc_info[1]}: " if record.exc_info and record.exc_info[1] else ""
+            problems.append(reason + record.getMessage())
 
     logger = logging.getLogger("tf2onnx")
     collector = Collector(logging.ERROR)

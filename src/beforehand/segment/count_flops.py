@@ -71,12 +71,17 @@ def _count_product(node: Any, inputs: list[_Dims], outputs: int) -> int:
 
 
 def _count_einsum(node: Any, inputs: list[_Dims], outputs: int) -> int:
+    """The product of all letters' sizes; dimensions of "..." count from its end, as they broadcast."""
     del outputs
-    sizes: dict[str, int] = {}
-    operands = node.attr["equation"].s.decode().partition("->")[0].split(",")
+    sizes: dict[str | int, int] = {}
+    operands = node.attr["equation"].s.decode().replace(" ", "").partition("->")[0].split(",")
     for letters, shape in zip(operands, inputs, strict=True):
-        named = letters.replace("...", "")
-        sizes.update(zip(named, shape[max(0, len(shape) - len(named)) :], strict=False))  # a rank may be unknown
+        before, dots, after = letters.partition("...")
+        hidden = len(shape) - len(before) - len(after) if dots else 0
+        names: list[str | int] = [*before, *range(-hidden, 0), *after]
+        if len(names) == len(shape):  # a rank may be unknown
+            for name, size in zip(names, shape, strict=True):
+                sizes[name] = max(size, sizes.get(name, 1))
     return math.prod(sizes.values())
 
 

@@ -36,3 +36,23 @@ def make_mobilenet_v2(folder):
 @maker
 def make_efficientnet_b0(folder):
     return make_application("EfficientNetB0", folder, 255.0)
+
+
+@maker
+def make_densenet121(folder):
+    return make_application("DenseNet121", folder, 1.0)
+
+
+@maker
+def make_inception_v3(folder):
+    return make_application("InceptionV3", folder, 1.0, size=299)
+
+
+@maker
+def make_convnext_tiny(folder):
+    return make_application("ConvNeXtTiny", folder, 255.0)
+
+
+@maker
+def make_nasnet_mobile(folder):
+    return make_application("NASNetMobile", folder, 1.0)

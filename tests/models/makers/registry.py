@@ -23,9 +23,10 @@ def perturb(model, inputs, rng):
     normalisations = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
     for layer in model.layers:
         if layer in normalisations:
-            if layer.scale:  # InceptionV3's have none
+            if layer.gamma is not None:
                 layer.gamma.assign(rng.uniform(0.8, 1.2, layer.gamma.shape))
-            layer.beta.assign(rng.normal(0, 0.1, layer.beta.shape))
+            if layer.beta is not None:
+                layer.beta.assign(rng.normal(0, 0.1, layer.beta.shape))
             layer.momentum = 0.0
         elif getattr(layer, "bias", None) is not None:
             layer.bias.assign(rng.normal(0, 0.1, layer.bias.shape))
