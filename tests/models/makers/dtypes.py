@@ -12,7 +12,7 @@ def make_variable(rng, *shape):
 
 
 @maker
-def make_many_dtypes(folder):
+def make_nested_inputs(folder):
     """A Keras model with nested inputs, of whole numbers, truths, half precision; a signature's outputs cannot nest."""
     import keras
 
@@ -93,10 +93,10 @@ def make_two_dynamic(folder):
 
 
 @maker
-def make_segment_sums(folder):
+def make_graph_network(folder):
     """A network over nodes of graphs: rows are summed by the graph that they belong to, sorted and unsorted."""
 
-    class SegmentSums(tf.Module):
+    class GraphNetwork(tf.Module):
         def __init__(self):
             super().__init__()
             rng = np.random.default_rng(89)
@@ -125,7 +125,7 @@ def make_segment_sums(folder):
             pooled = tf.math.segment_sum(x, owners) + tf.math.segment_mean(x, owners)
             return {"graphs": tf.matmul(pooled, self.last), "best": tf.maximum(best, -1.0)}
 
-    module = SegmentSums()
+    module = GraphNetwork()
     edges = np.random.default_rng(1).integers(0, 8, (2, 20)).astype(np.int32)
     nodes = np.random.default_rng(2).normal(size=(8, 6)).astype(np.float32)
     check_not_constant(module.call(nodes, *edges).values())
