@@ -23,6 +23,7 @@ from beforehand.records import FlatGraph, LeftOut, LoweredSegment, Opened, Parti
 from beforehand.runtime.tensorflow_private import find_op_def
 from beforehand.saved_model.open_weights import ReadWeight
 from beforehand.segment import reasons
+from beforehand.segment.count_graph_flops import count_graph_flops
 from beforehand.segment.describe_tensors import describe_tensors
 from beforehand.segment.find_candidates import Support, find_crossing_lists, find_left_out
 from beforehand.segment.find_refused import find_refused
@@ -66,6 +67,7 @@ class _Divider:
         self._read = read
         self._work = work
         self._tensors: dict[int, dict[str, TensorSpec]] = {}
+        self._flops: dict[int, dict[str, int]] = {}
         self._opened: dict[tuple[int, str], OpenBodies | None] = {}
 
     def divide(self, graph: FlatGraph) -> tuple[Partition, list[LoweredSegment]]:
@@ -99,7 +101,7 @@ class _Divider:
         )
         while True:
             opened = self._open(graph, left_out, support)
-            partition = segment_graph(graph, tensors, left_out, limits, opened)
+            partition = segment_graph(graph, tensors, left_out, limits, opened, self._flops[id(graph)])
             crossing = find_crossing_lists(partition)
             if not crossing:
                 return partition
@@ -125,6 +127,7 @@ class _Divider:
     def _describe(self, graph: FlatGraph) -> dict[str, TensorSpec]:
         if id(graph) not in self._tensors:
             self._tensors[id(graph)] = describe_tensors(graph)
+            self._flops[id(graph)] = count_graph_flops(graph.graph_def, self._tensors[id(graph)], find_op_def)
         return self._tensors[id(graph)]
 
     def _lower_all(self, partition: Partition) -> tuple[list[LoweredSegment], dict[str, str]]:

@@ -163,7 +163,8 @@ class Opened:
 class Partition:
     """A flat graph divided into segments, native nodes, and native nodes with segments in their bodies.
 
-    `native_levels` lists the native nodes level by level: a node of level n reads only what is of levels <= n.
+    `native_levels` lists the native nodes level by level: a node of level n reads only what is of levels <= n. `flops`:
+    floating-point operations of the graph, at least 1.
     """
 
     graph: FlatGraph
@@ -171,6 +172,7 @@ class Partition:
     native_levels: tuple[tuple[int, tuple[str, ...]], ...]
     left_out: tuple[LeftOut, ...]
     opened: tuple[Opened, ...] = ()
+    flops: int = 1
 
     def walk(self) -> Iterator[Partition]:
         """This partition and those of all bodies in it, in the order in which their segments are numbered."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import tensorflow as tf
 
 from beforehand.records import FlatGraph, TensorSpec
@@ -9,9 +11,14 @@ from beforehand.records import FlatGraph, TensorSpec
 
 def describe_tensors(graph: FlatGraph) -> dict[str, TensorSpec]:
     """Of every tensor ("node:0") its dtype and static shape; the weights are not needed."""
+    return describe_graph_def(graph.graph_def)
+
+
+def describe_graph_def(graph_def: Any) -> dict[str, TensorSpec]:
+    """The same, of a GraphDef."""
     specs = {}
     with tf.Graph().as_default() as imported:
-        tf.graph_util.import_graph_def(graph.graph_def, name="")
+        tf.graph_util.import_graph_def(graph_def, name="")
         for operation in imported.get_operations():
             for tensor in operation.outputs:
                 shape = tensor.shape

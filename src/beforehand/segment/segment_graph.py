@@ -45,6 +45,7 @@ def segment_graph(
     left_out: Mapping[str, LeftOut],
     limits: SegmentLimits,
     opened: Mapping[str, Opened],
+    flops: Mapping[str, int] | None = None,
 ) -> Partition:
     """Divide a flat graph.
 
@@ -54,13 +55,15 @@ def segment_graph(
         left_out: Nodes that cannot enter an engine (see `find_left_out`).
         limits: Which segments are kept.
         opened: Of these nodes, those with segments in their bodies.
+        flops: Operations of each node (see `count_graph_flops`); None: counted here, without bodies.
 
     Returns:
         The partition; its segments are numbered from 0 and named for graph 0 (see `renumber_segments`).
     """
     view = _View(graph, set(left_out), set(opened))
     parts = view.find_parts()
-    flops = {node.name: count_flops(node, tensors) for node in graph.graph_def.node}
+    if flops is None:
+        flops = {node.name: count_flops(node, tensors) for node in graph.graph_def.node}
     kept, dropped = _choose_parts(view, parts, limits, flops)
     total = sum(flops[name] for name in view.order) or 1
     free = find_data_dependent(graph, tensors)
@@ -85,18 +88,24 @@ def segment_graph(
             if name not in inside and view.nodes[name].op != "NoOp"
         ),
         tuple(dataclasses.replace(opened[name], level=view.levels[name]) for name in view.order if name in opened),
+        total,
     )
 
 
 def renumber_segments(partition: Partition, graph_number: int) -> Partition:
-    """The partition with all its segments, those in bodies too, numbered and named in the order of `Partition.walk`."""
+    """The partition with all its segments, those in bodies too, numbered and named in the order of `Partition.walk`.
+
+    Shares of a segment in a body become shares of the whole, by one iteration.
+    """
     counter = itertools.count()
 
     def renumber(part: Partition) -> Partition:
         segments = []
         for segment in part.segments:
             index = next(counter)
-            segments.append(dataclasses.replace(segment, index=index, name=name_segment(graph_number, index)))
+            share = segment.flops_share * part.flops / partition.flops
+            name = name_segment(graph_number, index)
+            segments.append(dataclasses.replace(segment, index=index, name=name, flops_share=share))
         opened = tuple(
             dataclasses.replace(item, bodies=tuple(renumber(body) for body in item.bodies)) for item in part.opened
         )
