@@ -21,7 +21,7 @@ def call_opened(
     Args:
         node: The loop or branch, for its op and attributes.
         opened: What was found in it.
-        values: All its inputs; None for weights, which bodies have as their own.
+        values: All its inputs; None for those that bodies have as their own.
         make_body: Called while the body is traced.
     """
     if node.op.endswith("While"):
@@ -50,7 +50,7 @@ def _call_loop(
 
     shapes = node.attr["output_shapes"].list.shape
     results = tf.while_loop(
-        lambda *carried: make(0, carried)[0],
+        lambda *carried: _as_condition(make(0, carried)[0]),
         lambda *carried: make(1, carried),
         [values[index] for index in opened.carried],
         shape_invariants=[tf.TensorShape(shapes[index] if shapes else None) for index in opened.carried],
@@ -60,9 +60,7 @@ def _call_loop(
 
 
 def _as_condition(value: tf.Tensor) -> tf.Tensor:
-    """What `If` takes for true: a number that is not 0, or anything that is not empty."""
-    if value.shape.rank != 0:
-        return tf.size(value) > 0
-    if value.dtype == tf.string:
-        return tf.strings.length(value) > 0
-    return tf.cast(value, tf.bool)
+    """What `If` and `While` take for true: a number that is not 0, or anything that is not empty."""
+    if value.dtype == tf.bool and value.shape.rank == 0:
+        return value
+    return tf.raw_ops.ToBool(input=value)  # by value or by size, once the rank is known

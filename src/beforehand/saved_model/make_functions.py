@@ -8,7 +8,6 @@ from typing import Any
 
 import tensorflow as tf
 
-from beforehand.graph.nodes import name_node
 from beforehand.records import Opened, Partition, Segment, Signature, TensorSpec, Weight
 from beforehand.runtime.tensorflow_private import EngineSwitch, add_functions, call_engine
 from beforehand.saved_model.call_opened import call_opened
@@ -109,7 +108,7 @@ class _FunctionMaker:
 
     def _call_opened(self, opened: Opened, values: Mapping[str, Any]) -> dict[str, Any]:
         node = self._nodes[opened.node]
-        data = [self._find_argument(tensor, values) for tensor in node.input if not tensor.startswith("^")]
+        data = self._find_arguments(node, opened, values)
         waits = [values[tensor] for tensor in node.input if tensor.startswith("^") and tensor in values]
 
         def make_body(place: int, inputs: Sequence[tf.Tensor]) -> list[tf.Tensor]:
@@ -122,9 +121,12 @@ class _FunctionMaker:
         found.update({f"^{opened.node}": next(iter(results.values())).op} if results else {})
         return found
 
-    def _find_argument(self, tensor: str, values: Mapping[str, Any]) -> tf.Tensor | None:
-        """An argument of a loop or branch; none for a weight, which bodies have as their own."""
-        return None if name_node(tensor) in self._weights else self._find(_full(tensor), values)
+    def _find_arguments(self, node: Any, opened: Opened, values: Mapping[str, Any]) -> list[tf.Tensor | None]:
+        """All inputs of a loop or branch; none for weights that stay, which bodies have as their own."""
+        before = 0 if node.op.endswith("While") else 1
+        used = {*range(before), *(index + before for index in (*opened.carried, *opened.captured))}
+        data = [tensor for tensor in node.input if not tensor.startswith("^")]
+        return [self._find(_full(tensor), values) if index in used else None for index, tensor in enumerate(data)]
 
     def _import(self, names: Iterable[str], values: Mapping[str, Any], *, effects: bool = True) -> dict[str, tf.Tensor]:
         """Import nodes into the current graph; returns all their tensors by name.
