@@ -39,7 +39,7 @@ STRUCTURES: dict[str, Expectation] = {
     ),
     # Branches and loops.
     "cond": _expect(_X, batches=(1, 4) * 4, segments=None, engines=1),
-    "cond_with_text": _expect(_X, batches=(1, 4) * 4, segments=None, engines=1, native=_STRINGS, share=0.95),
+    "cond_with_text": _expect(_X, batches=(1, 4) * 4, segments=None, engines=2, native=_STRINGS, share=0.95),
     "case": Expectation(
         built={KEY: [{"x": [batch, 12], "which": []} for batch in (1, 4) * 8]},
         unseen={KEY: {"x": [3, 12], "which": []}},
@@ -48,9 +48,9 @@ STRUCTURES: dict[str, Expectation] = {
     ),
     "while": _expect(_X, segments=None),
     "while_with_print": _expect(
-        _X, batches=(1, 4) * 2, segments=None, native="tf.print", share=0.95, still=("rounds",)
+        _X, batches=(1, 4) * 2, segments=None, engines=2, native="tf.print", share=0.95, still=("rounds",)
     ),
-    "while_with_random": _expect(_X, segments=None, engines=3, native="random numbers", share=0.95),
+    "while_with_random": _expect(_X, segments=None, engines=4, native="random numbers", share=0.95),
     "while_with_text": _expect(_X, segments=None, engines=4, still=("text",), native=_STRINGS, share=0.95),
     # Ragged, sums, assertions, random numbers.
     "ragged_inputs": Expectation(
@@ -65,12 +65,16 @@ STRUCTURES: dict[str, Expectation] = {
         built={KEY: [{"x": [1, 5, 8], "lengths": [1]}, {"x": [2, 5, 8], "lengths": [2]}] * 3},
         unseen={},
         segments=None,
-        native="rows whose number depends on the values",
+        native="rows whose number depends on the values: RaggedTensorToTensor has no exact translation",
+        share=0.95,
     ),
     "segment_sums": Expectation(
         built={KEY: [{"edges": [9, 8], "targets": [9], "count": []}, {"edges": [5, 8], "targets": [5], "count": []}]},
-        unseen={KEY: {"edges": [7, 8], "targets": [7], "count": []}},
+        unseen={},
         segments=None,
+        engines=2,
+        share=0.9,
+        native="sums for as many rows as a value says",
     ),
     "assertions": _expect(("x", [8]), engines=4, segments=None, native="assertions", share=0.95),
     "random": Expectation(
@@ -130,7 +134,7 @@ STRUCTURES: dict[str, Expectation] = {
     "v1_partitioned": _expect(_X),
     "v1_wrapped_loop": _expect(_X, engines=3, share=0.25, native=_FRAMES, segments=None),
     "v1_wrapped_branch": _expect(_X, engines=3, share=0.2, native=_FRAMES, batches=(1, 4) * 4, segments=None),
-    "v1_wrapped_array": _expect(_X, engines=3, share=0.005, native=_FRAMES, segments=None),
+    "v1_wrapped_array": _expect(_X, engines=3, share=0.002, native=_FRAMES, segments=None),
     "v1_wrapped_branch_in_loop": _expect(_X, engines=3, share=0.12, native=_FRAMES, segments=None),
     "v1_wrapped_twice": _expect(_X, engines=3, share=0.25, native=_FRAMES, segments=None),
 }

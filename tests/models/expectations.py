@@ -57,9 +57,9 @@ def expect_application(size: int = 224, **more: Any) -> Expectation:
     )
 
 
-def expect(*built: Shapes, unseen: Shapes, **more: Any) -> Expectation:
-    """A model of one signature, the default one."""
-    return Expectation(built={KEY: built}, unseen={KEY: unseen}, **more)
+def expect(*built: Shapes, unseen: Shapes | None, **more: Any) -> Expectation:
+    """A model of one signature, the default one; `unseen` is None where some engine takes sizes as they come."""
+    return Expectation(built={KEY: built}, unseen={KEY: unseen} if unseen else {}, **more)
 
 
 def list_texts(name: str, *sizes: tuple[int, int]) -> list[Shapes]:
@@ -138,8 +138,8 @@ EXPECTATIONS: dict[str, Expectation] = {
         describe_dtypes(1),
         describe_dtypes(4),
         unseen=describe_dtypes(2),
-        engines=4,
-        segments=4,
+        engines=3,
+        segments=3,
         share=0.9,
         native="casts from and to float16; comparisons of int64 ids",
     ),
@@ -156,11 +156,11 @@ EXPECTATIONS: dict[str, Expectation] = {
     "ragged": expect(
         {"ids": [1, 6], "lengths": [1]},
         {"ids": [3, 8], "lengths": [3]},
-        unseen={"ids": [2, 6], "lengths": [2]},
+        unseen=None,
         # int64 lengths: OpenVINO computes with 32 bits.
-        share=0.98,
-        engines=6,
-        segments=6,
-        native="Minimum of int64 lengths",
+        share=0.9,
+        engines=3,
+        segments=None,
+        native="the whole numbers that int64 lengths become; rows whose number depends on values",
     ),
 }

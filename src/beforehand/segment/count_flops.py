@@ -1,7 +1,7 @@
 """Floating-point operations of a node, from static shapes; unknown dimensions count as 1.
 
 Convention: one multiply-add is two operations; a node that is no convolution or matrix product counts one operation for
-each element of its outputs, and one that only moves data counts none.
+each element of its outputs, and one that only moves data, or has to do with whole numbers alone, counts none.
 """
 
 from __future__ import annotations
@@ -38,12 +38,18 @@ _Dims = tuple[int, ...]
 def count_flops(node: Any, tensors: Mapping[str, TensorSpec]) -> int:
     """Floating-point operations of one call of `node`."""
     outputs = _count_elements(tensors, f"{node.name}:0")
-    if node.op in _MOVES or not outputs:
+    if node.op in _MOVES or not outputs or not _is_floating(node, tensors):
         return 0
     count = _COUNTS.get(node.op)
     if count is None:
         return outputs
     return 2 * count(node, [_find_shape(tensors, name) for name in node.input if not name.startswith("^")], outputs)
+
+
+def _is_floating(node: Any, tensors: Mapping[str, TensorSpec]) -> bool:
+    """Whether a node reads or makes floating-point numbers."""
+    names = [f"{node.name}:0", *(name if ":" in name else f"{name}:0" for name in node.input)]
+    return any("float" in tensors[name].dtype for name in names if name in tensors)
 
 
 def _count_convolution(node: Any, inputs: list[_Dims], outputs: int) -> int:

@@ -1,10 +1,13 @@
 """Tensors whose shape depends on the values given, not on their shapes alone: words in a text, pixels in a JPEG.
 
-An engine for one such shape would serve next to no other call, so engines take these dimensions as they come.
+What makes such a shape stays native: OpenVINO 2026.4 was seen to fail at some calls of an engine with several of these ops.
+What goes on from there may enter an engine, which takes the dimension as it comes: one for each size would serve next to
+no other call.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 
 from beforehand.records import FlatGraph, TensorSpec
@@ -14,9 +17,9 @@ from beforehand.records import FlatGraph, TensorSpec
 _MAKERS = frozenset(
     (
         *("BooleanMask", "DecodeAndCropJpeg", "DecodeBmp", "DecodeCompressed", "DecodeCSV", "DecodeGif", "DecodeImage"),
-        *("DecodeJpeg", "DecodePaddedRaw", "DecodePng", "DecodeRaw", "DecodeWav", "DynamicPartition", "ParseExample"),
-        *("NonMaxSuppression", "NonMaxSuppressionV2", "NonMaxSuppressionV3", "NonMaxSuppressionV4", "ParseExampleV2"),
-        *("NonMaxSuppressionV5", "NonMaxSuppressionWithOverlaps", "ParseSequenceExample", "ParseSingleExample"),
+        *("DecodeJpeg", "DecodePaddedRaw", "DecodePng", "DecodeRaw", "DecodeWav", "DynamicPartition"),
+        *("NonMaxSuppression", "NonMaxSuppressionV2", "NonMaxSuppressionV3", "NonMaxSuppressionV4"),
+        *("NonMaxSuppressionV5", "NonMaxSuppressionWithOverlaps"),
         *(
             "RaggedRange",
             "RaggedTensorToSparse",
@@ -31,20 +34,67 @@ _MAKERS = frozenset(
 )
 
 
-def find_data_dependent(graph: FlatGraph, tensors: Mapping[str, TensorSpec]) -> frozenset[str]:
-    """The tensors ("node:0") of which an unknown dimension depends on values; where in doubt, it does.
+# Which inputs of an op say how large its output is; of the others, all elements are as many as before.
+_SIZES = {
+    **dict.fromkeys(("BroadcastTo", "MirrorPad", "OneHot", "Pad", "PadV2", "Reshape", "Tile", "TopKV2"), (1,)),
+    **dict.fromkeys(("RandomStandardNormal", "RandomUniform"), (0,)),
+    **dict.fromkeys(("ResizeArea", "ResizeBicubic", "ResizeBilinear", "ResizeNearestNeighbor"), (1,)),
+    **dict.fromkeys(("LinSpace", "Range", "Slice", "StridedSlice"), (0, 1, 2, 3)),
+    **dict.fromkeys(
+        ("ScatterNd", "SegmentSumV2", "UnsortedSegmentMax", "UnsortedSegmentMin", "UnsortedSegmentSum"), (2,)
+    ),
+    "Fill": (0,),
+    "SplitV": (1,),
+}
+_DIMENSIONS = frozenset({"Rank", "Shape", "ShapeN", "Size"})
 
-    Method: what such an op makes depends on values, and so does all that is computed from it and has unknown dimensions.
+
+@dataclasses.dataclass(frozen=True)
+class DataDependent:
+    """The tensors ("node:0") of which an unknown dimension depends on values, and the nodes where that begins."""
+
+    tensors: frozenset[str]
+    makers: frozenset[str]
+
+
+def find_data_dependent(graph: FlatGraph, tensors: Mapping[str, TensorSpec]) -> DataDependent:
+    """What in a graph has shapes that depend on values; where in doubt, they do.
+
+    Method: two marks go along the edges. Values depend on values, unless they come of shapes alone; dimensions do
+    where an op makes them of values, and wherever something with such dimensions goes in.
     """
-    found: set[str] = set()
+    valued = set(graph.input_tensors)
+    sized: set[str] = set()
+    makers: set[str] = set()
+    constants = {weight.node for weight in graph.weights}
     for node in graph.graph_def.node:
-        inputs = [tensor if ":" in tensor else f"{tensor}:0" for tensor in node.input if not tensor.startswith("^")]
-        if node.op not in _MAKERS and not found.intersection(inputs):
+        if node.op in ("Const", "Placeholder") or node.name in constants:
             continue
+        inputs = [tensor if ":" in tensor else f"{tensor}:0" for tensor in node.input if not tensor.startswith("^")]
+        of_dimensions = node.op in _DIMENSIONS
+        has_values = bool(sized.intersection(inputs)) if of_dimensions else bool({*valued, *sized}.intersection(inputs))
+        begins = node.op in _MAKERS or _reads_sizes(node.op, inputs, valued)
+        makes = begins or bool(sized.intersection(inputs))
         index = 0
         while f"{node.name}:{index}" in tensors:
-            shape = tensors[f"{node.name}:{index}"].shape
-            if shape is None or None in shape:
-                found.add(f"{node.name}:{index}")
+            name = f"{node.name}:{index}"
+            if has_values or not inputs:
+                valued.add(name)
+            if makes and not of_dimensions and _is_open(node.op, tensors[name]):
+                sized.add(name)
+                makers.update({node.name} if begins else ())
             index += 1
-    return frozenset(found)
+    return DataDependent(frozenset(sized), frozenset(makers))
+
+
+def _reads_sizes(op: str, inputs: list[str], valued: set[str]) -> bool:
+    """Whether an op makes as much as a value says that does not come of shapes alone."""
+    sizes = _SIZES.get(op, ())
+    first = 1 if op in ("Slice", "StridedSlice") else 0  # their own elements are no sizes
+    return any(index in sizes and index >= first and name in valued for index, name in enumerate(inputs))
+
+
+def _is_open(op: str, spec: TensorSpec) -> bool:
+    # As many rows as there were before; how long the longest is, depends on values.
+    shape = spec.shape[1:] if spec.shape is not None and op == "RaggedTensorToTensor" else spec.shape
+    return shape is None or None in shape

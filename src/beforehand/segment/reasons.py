@@ -3,6 +3,7 @@
 OP_UNSUPPORTED = "op unsupported"
 DTYPE = "dtype"
 UNKNOWN_RANK = "unknown rank"
+DATA_DEPENDENT = "data-dependent shape"
 RESOURCE_OR_STRING = "resource or string"
 STATEFUL = "stateful"
 CONTROL_FLOW = "control flow"
@@ -17,6 +18,7 @@ ALL = (
     OP_UNSUPPORTED,
     DTYPE,
     UNKNOWN_RANK,
+    DATA_DEPENDENT,
     RESOURCE_OR_STRING,
     STATEFUL,
     CONTROL_FLOW,

@@ -11,16 +11,23 @@ def _variable(rng: np.random.Generator, scale: float, *shape: int) -> tf.Variabl
     return tf.Variable(rng.normal(0, scale, shape).astype(np.float32))
 
 
-class _Dense(tf.Module):
-    """A stem, a body that keeps the width, a head: what the loops and branches run."""
+_WIDE = 1024
 
-    def __init__(self, seed: int) -> None:
+
+class _Dense(tf.Module):
+    """A stem, a body that keeps the width, a head: what the loops and branches run.
+
+    Where they stay native, `_WIDE` is what makes an engine in their bodies worth its call.
+    """
+
+    def __init__(self, seed: int, width: int = 24) -> None:
         super().__init__()
         rng = np.random.default_rng(seed)
-        self.stem = _variable(rng, 0.4, 12, 24)
-        self.body, self.bias = _variable(rng, 0.25, 24, 24), _variable(rng, 0.3, 24)
-        self.other = _variable(rng, 0.25, 24, 24)
-        self.head = _variable(rng, 0.5, 24, 5)
+        scale = 1.2 / np.sqrt(width)
+        self.stem = _variable(rng, 0.4, 12, width)
+        self.body, self.bias = _variable(rng, scale, width, width), _variable(rng, 0.3, width)
+        self.other = _variable(rng, scale, width, width)
+        self.head = _variable(rng, 2 * scale, width, 5)
 
     def start(self, x: tf.Tensor) -> tf.Tensor:
         return tf.nn.relu(x @ self.stem) * 0.9 + 0.1
@@ -74,7 +81,7 @@ def make_cond_with_text(folder):
             v, text = tf.cond(tf.reduce_mean(x) > 0.5, tell, lambda: (self.step(v), tf.fill(tf.shape(v)[:1], "none")))
             return {"y": self.finish(v), "text": text}
 
-    _save(CondWithText(42), folder)
+    _save(CondWithText(42, _WIDE), folder)
     return {"x": uniform(decides=True)}
 
 
@@ -108,7 +115,7 @@ def make_while_with_print(folder):
             )
             return {"y": self.finish(v), "rounds": i}
 
-    _save(WhileWithPrint(44), folder)
+    _save(WhileWithPrint(44, _WIDE), folder)
     return {"x": uniform(decides=True)}
 
 
@@ -126,7 +133,7 @@ def make_while_with_random(folder):
             _, v = tf.while_loop(lambda i, v: i < 3, body, [tf.constant(0), self.start(x)])
             return {"y": self.finish(v)}
 
-    _save(WhileWithRandom(45), folder)
+    _save(WhileWithRandom(45, _WIDE), folder)
     return {"x": uniform()}
 
 
@@ -144,7 +151,7 @@ def make_while_with_text(folder):
             _, v, text = tf.while_loop(lambda i, v, t: i < 3, body, [tf.constant(0), self.start(x), text])
             return {"y": self.finish(v), "text": text}
 
-    _save(WhileWithText(46), folder)
+    _save(WhileWithText(46, _WIDE), folder)
     return {"x": uniform()}
 
 
@@ -163,5 +170,5 @@ def make_case(folder):
             v = tf.switch_case(which, [lambda: tf.nn.relu(v @ self.other) + 0.2, lambda: self.step(v) * 0.5, loop])
             return {"y": self.finish(v)}
 
-    _save(Case(47), folder)
+    _save(Case(47, _WIDE), folder)
     return {"x": uniform(), "which": integers(0, 3)}
