@@ -53,6 +53,7 @@ def _capture(loop: Any) -> dict[str, str]:
         del loop.output[index]
     if inner:
         _rename_reads(body, inner)
+        _keep_outputs(body, inner)
     return gone
 
 
@@ -69,9 +70,8 @@ def _rename_reads(graph: Any, names: Mapping[str, str]) -> None:
 
 def _keep_outputs(graph: Any, names: Mapping[str, str]) -> None:
     """An output keeps its name: where its value is now another one, an Identity gives it."""
-    for value in graph.output:
-        if value.name in names:
-            graph.node.append(onnx.helper.make_node("Identity", [names[value.name]], [value.name], value.name))
+    for name in dict.fromkeys(value.name for value in graph.output if value.name in names):
+        graph.node.append(onnx.helper.make_node("Identity", [names[name]], [name], name))
 
 
 def _list_own(graph: Any) -> Iterator[str]:
