@@ -4,7 +4,7 @@ PYTHON ?= python3
 TENSORFLOW ?= tensorflow-cpu
 # Which rows of the matrix: `make matrix ROWS="oldest newest"`; empty means all.
 ROWS ?=
-# Options of benchmarks/cpu.py.
+# Options of benchmarks/cpu.py, or of benchmarks/models.py.
 BENCH ?=
 
 BIN := .venv/bin
@@ -12,10 +12,10 @@ READY := .venv/.ready
 PIP_INSTALL := $(BIN)/python -m pip install -q --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help bench demo test test-all lint format matrix clean
+.PHONY: help bench bench-models demo test test-all lint format matrix clean
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(READY)  ## convert two models, build, save, load in a second process, check the answers, print latencies
 	$(BIN)/python -m beforehand demo
@@ -29,6 +29,9 @@ test-all: $(READY)  ## the slow tests too
 bench: $(READY)  ## speed, conversion and memory on this CPU, into benchmarks/RESULTS.md; BENCH="--models ResNet50" for some
 	$(PIP_INSTALL) -c constraints.txt --no-build-isolation -e ".[bench]"
 	$(BIN)/python benchmarks/cpu.py $(BENCH)
+
+bench-models: $(READY)  ## the table of models, into benchmarks/RESULTS.md; BENCH="--models vit", BENCH=--slow
+	$(BIN)/python benchmarks/models.py $(BENCH)
 
 lint: $(READY)  ## ruff (rules and format), mypy strict, import-linter
 	$(BIN)/ruff check .

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from beforehand.records import Weight
-from beforehand.saved_model.pack_weights import PackedWeights
+from beforehand.saved_model.pack_weights import PackedWeights, make_table, share_table
 
 DTYPES = ("float32", "float64", "float16", "int64", "int32", "uint8", "bool", "complex64")
 # Sizes that fill rows of 64 bytes exactly, nearly, and not at all: scalars and empty weights too.
@@ -72,6 +72,30 @@ def test_a_weight_of_two_signatures_is_read_and_stored_once() -> None:
     assert tuple(packed.packed["float32"].shape) == (1, 16)
     for tensor in packed.take([second, first]):
         np.testing.assert_array_equal(tensor, np.arange(16))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "float64", "int8", "int64", "uint32", "complex64"])
+@pytest.mark.parametrize("rows", [1, 3, 1000])
+def test_a_table_becomes_a_variable_without_a_copy(dtype: str, rows: int) -> None:
+    table = make_table(rows, 64 // np.dtype(dtype).itemsize, dtype)
+    assert table.ctypes.data % 64 == 0
+    assert not table.any()
+    variable = tf.Variable(share_table(table))
+    table[-1, -1] = 1  # nobody does that; it shows whose memory it is
+    assert variable.dtype.name == dtype
+    assert np.argwhere(variable.numpy()).tolist() == [[rows - 1, table.shape[1] - 1]]
+    expected = table.copy()
+    del table
+    np.testing.assert_array_equal(variable.numpy(), expected)
+
+
+@pytest.mark.parametrize("dtype", ["bool", "bfloat16", "string"])
+def test_what_dlpack_does_not_know_everywhere_becomes_a_variable_all_the_same(dtype: str) -> None:
+    ones = np.full((3,), b"one", object) if dtype == "string" else np.ones((3,), tf.as_dtype(dtype).as_numpy_dtype)
+    packed = PackedWeights([Weight("node", "key", dtype, (3,))], [], lambda _: ones)
+    [taken] = packed.take([Weight("node", "key", dtype, (3,))])
+    assert taken.dtype.name == dtype
+    assert taken.numpy().tolist() == ones.tolist()
 
 
 def test_strings_are_kept_too() -> None:

@@ -33,7 +33,7 @@ def write_onnx(model: Any, cut: CutSegment, read: ReadWeight, folder: pathlib.Pa
         for name, weight in weights.items():
             array = np.ascontiguousarray(read(weight))
             graph.initializer.append(_describe_external(name, array, file.tell()))
-            data = array.tobytes()
+            data = array.reshape(-1).view(np.uint8).data  # not `tobytes`, which would copy gigabytes
             file.write(data)
             digest.update(data)
             file.write(bytes(-file.tell() % _ALIGNMENT))

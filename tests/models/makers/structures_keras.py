@@ -80,7 +80,7 @@ def make_legacy_keras(folder):
 def make_legacy_optimizer(folder):
     """A model of tf_keras with an optimizer of Keras 2 and its slot variables.
 
-    Plain `tf.saved_model.load` refuses it; what it computes lies beside it without the optimizer, as `reference`.
+    Without tf_keras `tf.saved_model.load` refuses it; what it computes lies beside it without the optimizer, as `reference`.
     """
     import tf_keras
 
