@@ -12,9 +12,11 @@ import tensorflow as tf
 
 from beforehand.errors import LoweringError
 from beforehand.lower.cut_segment import CutSegment
+from beforehand.lower.find_recurrences import find_recurrences
 from beforehand.lower.handlers.refused_ops import REFUSED_OPS
 from beforehand.lower.handlers.register_handlers import register_handlers
 from beforehand.lower.make_functions_unique import find_owners
+from beforehand.lower.write_recurrences import make_rewriter
 
 OPSET = 18  # the newest that tf2onnx 1.17 writes
 _FAILED = re.compile(r"Failed to convert node '(?P<node>[^']+)'")
@@ -49,6 +51,7 @@ def translate(cut: CutSegment) -> Any:
                 graph,
                 continue_on_error=True,
                 opset=OPSET,
+                custom_rewriter=[make_rewriter(find_recurrences(graph, cut))],
                 input_names=inputs,
                 output_names=list(cut.outputs),
                 tensors_to_rename=renamed,
