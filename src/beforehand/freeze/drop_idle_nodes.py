@@ -35,7 +35,7 @@ def drop_idle_control_edges(nodes: dict[str, Any], find_op_def: FindOpDef) -> No
     effect: dict[str, bool] = {}
     for name in sort_nodes(nodes):
         node = nodes[name]
-        control = [tensor for tensor in node.input if tensor.startswith("^") and effect[tensor[1:]]]
+        control = [tensor for tensor in node.input if tensor.startswith("^") and effect.get(tensor[1:], True)]
         data = [tensor for tensor in node.input if not tensor.startswith("^")]
         del node.input[:]
         node.input.extend([*data, *control])
