@@ -21,6 +21,9 @@ def make_rewriter(found: Mapping[str, Recurrence]) -> Callable[[Any, Any], Any]:
     """A rewriter of tf2onnx that replaces the loops that have these bodies."""
 
     def write_recurrences(graph: Any, nodes: Any) -> Any:
+        # Bodies come before the loops that run them: what tf2onnx's own rewriters know of them they are to forget, for
+        # their layers have the transpose that `_turn` is about.
+        graph.lstm_rewriter_context = graph.gru_rewriter_context = None
         for node in list(nodes):
             recurrence = found.get(node.get_attr_str("body")) if node.is_while() else None
             if recurrence and any(_is_used(graph, value) for value in node.output):
@@ -51,7 +54,7 @@ class _Writer:
         """Replace the loop."""
         found = self._found
         if found.mask is None:
-            every, last, carry = self._run(self._x)
+            every, last, carry = self._run(self._turn())
             results = {found.hidden: last, found.carry: carry}
             stacked = every if found.every else self._unsqueeze(last, 0)
         else:
@@ -87,6 +90,20 @@ class _Writer:
         last = [self._squeeze(value, 0) for value in node.output[1:]]
         return self._squeeze(node.output[0], 1), last[0], last[-1]
 
+    def _turn(self) -> str:
+        """The inputs by sequences, in such a way that OpenVINO has no transpose in front of the layer.
+
+        OpenVINO's reader puts a transpose before and after a layer. Where they are not cancelled by others, its CPU plug-in
+        (2026.4) takes both out and keeps in mind that time comes first; it forgets that when the compiled model is
+        exported, and an imported engine mixes up sequences and steps.
+        """
+        width = self._const([-1, self._graph.get_shape(self._x)[2]])
+        length = self._make("Gather", [self._make("Shape", [self._x]), self._const([0])])
+        steps = self._make("Mul", [self._range(length), self._cast(self._batch)])
+        rows = self._make("Add", [self._unsqueeze(self._range(self._batch), 1), self._unsqueeze(steps, 0)])
+        turned = self._make("Gather", [self._make("Reshape", [self._x, width]), rows])
+        return self._make("Transpose", [turned], perm=[1, 0, 2])
+
     def _run_masked(self, mask: str) -> tuple[str, str, str]:
         """All outputs, the last one, and the last state."""
         found = self._found
@@ -106,7 +123,7 @@ class _Writer:
         # Not into `flat` itself: OpenVINO would scatter in place, over rows that are still to be moved.
         empty = self._make("ConstantOfShape", [self._make("Shape", [flat])])
         front = self._make("ScatterND", [empty, places, flat])
-        # By sequences, then by time: with steps by time from the start, OpenVINO 2026.4 mixes them up for static shapes.
+        # By sequences, then by time: see `_turn`.
         sizes = self._make("Concat", [self._batch, length, self._const([self._graph.get_shape(self._x)[2]])], axis=0)
         outputs, _, _ = self._run(self._make("Transpose", [self._make("Reshape", [front, sizes])], perm=[1, 0, 2]))
 

@@ -1,0 +1,148 @@
+"""Keras's recurrent layers become ONNX GRU and LSTM, give TensorFlow's answer as engines, and nothing else becomes one."""
+
+from __future__ import annotations
+
+import collections
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import onnx
+import pytest
+import tensorflow as tf
+
+import beforehand
+from beforehand.converter import Converter
+
+UNITS, WIDTH = 7, 5
+MASKS = ("none", "right", "left", "interior", "rows", "random")
+Make = Callable[[], Any]
+LAYERS: dict[str, Make] = {
+    f"{kind}_{sequences}_{bias}_{after}_{backwards}": lambda kind=kind, s=sequences, b=bias, a=after, g=backwards: (
+        getattr(keras.layers, kind)(
+            UNITS, return_sequences=s, use_bias=b, go_backwards=g, **({} if kind == "LSTM" else {"reset_after": a})
+        )
+    )
+    for kind, after in (("GRU", True), ("GRU", False), ("LSTM", True))
+    for sequences, bias, backwards in (
+        (True, True, False),
+        (False, True, False),
+        (True, False, True),
+        (False, False, False),
+    )
+}
+
+
+def save_layers(folder: pathlib.Path, layers: dict[str, Make], masked: bool) -> Any:
+    """One model in which each layer, of weights drawn at random, has an output of its own."""
+    keras.utils.set_random_seed(3)
+    given = keras.Input((None, WIDTH), name="x")
+    mask = keras.Input((None,), dtype="bool", name="mask")
+    outputs = {name: make()(given, mask=mask if masked else None) for name, make in layers.items()}
+    model = keras.Model({"x": given, "mask": mask} if masked else {"x": given}, outputs)
+    rng = np.random.default_rng(5)
+    for weight in model.weights:
+        weight.assign(rng.normal(0, 0.7, weight.shape))
+    model.export(str(folder), verbose=False)
+    return tf.saved_model.load(str(folder))
+
+
+def draw_mask(kind: str, batch: int, length: int) -> np.ndarray[Any, Any]:
+    mask = np.ones((batch, length), bool)
+    middle = length // 2
+    if kind == "right":
+        mask[0, middle:] = False
+    elif kind == "left":
+        mask[0, :middle] = False
+    elif kind == "interior":
+        mask[0, middle : middle + 1] = False
+    elif kind == "rows":
+        mask[0] = False
+    elif kind == "random":
+        mask = np.random.default_rng(length).uniform(size=mask.shape) < 0.5
+    return mask
+
+
+def count_ops(converter: Converter) -> collections.Counter[str]:
+    assert converter._converted is not None
+    files = [item.onnx_file for item in converter._converted[1].lowered]
+    graphs = [onnx.load(file, load_external_data=False).graph for file in files]
+    return collections.Counter(node.op_type for graph in graphs for node in graph.node)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_keras_layers_are_one_node_each_and_give_the_same_as_in_tensorflow(
+    tmp_path: pathlib.Path, masked: bool
+) -> None:
+    sizes = ((1, 1), (1, 6), (4, 9))
+    source = save_layers(tmp_path / "source", LAYERS, masked)
+    converter = beforehand.Converter(tmp_path / "source")
+    converter.convert()
+    ops = count_ops(converter)
+    assert (ops["GRU"], ops["LSTM"], ops["Loop"]) == (8, 4, 0)
+    shapes: list[Any] = [{"x": [*size, WIDTH], **({"mask": list(size)} if masked else {})} for size in sizes]
+    converter.build(shapes=shapes)
+    converter.save(tmp_path / "saved")
+    loaded = tf.saved_model.load(str(tmp_path / "saved"))
+    rng = np.random.default_rng(7)
+    for batch, length in sizes:
+        for kind in MASKS if masked else MASKS[:1]:
+            inputs = {"x": tf.constant(rng.normal(size=(batch, length, WIDTH)).astype(np.float32))}
+            if masked:
+                inputs["mask"] = tf.constant(draw_mask(kind, batch, length))
+            want = source.signatures["serving_default"](**inputs)
+            have = loaded.signatures["serving_default"](**inputs)
+            for name, value in want.items():
+                np.testing.assert_allclose(
+                    have[name], value, rtol=1e-4, atol=2e-6, err_msg=f"{name}, {kind}, {batch} x {length}"
+                )
+
+
+class OtherOrder(keras.layers.GRUCell):
+    """A GRU whose update gate takes the columns of the reset gate, and the other way round."""
+
+    def call(self, inputs: Any, states: Any, training: bool = False) -> Any:
+        [state] = states
+        r, z, h = keras.ops.split(keras.ops.matmul(inputs, self.kernel), 3, axis=-1)
+        again_r, again_z, again_h = keras.ops.split(keras.ops.matmul(state, self.recurrent_kernel), 3, axis=-1)
+        z, r = keras.ops.sigmoid(z + again_z), keras.ops.sigmoid(r + again_r)
+        new = z * state + (1 - z) * keras.ops.tanh(h + r * again_h)
+        return new, [new]
+
+
+def test_a_body_that_only_resembles_a_layer_stays_a_loop(tmp_path: pathlib.Path) -> None:
+    lookalikes: dict[str, Make] = {
+        "other_order": lambda: keras.layers.RNN(OtherOrder(UNITS, use_bias=False)),
+        "relu": lambda: keras.layers.GRU(UNITS, activation="relu"),
+        "hard": lambda: keras.layers.LSTM(UNITS, recurrent_activation="hard_sigmoid"),
+        "simple": lambda: keras.layers.SimpleRNN(UNITS),
+    }
+    save_layers(tmp_path / "source", lookalikes, False)
+    converter = beforehand.Converter(tmp_path / "source")
+    converter.convert()
+    ops = count_ops(converter)
+    assert (ops["GRU"], ops["LSTM"], ops["Loop"]) == (0, 0, len(lookalikes))
+
+
+def test_an_imported_engine_keeps_sequences_and_steps_apart_where_layers_follow_each_other(
+    tmp_path: pathlib.Path,
+) -> None:
+    layers = keras.layers
+    stacks: dict[str, Make] = {
+        "lstm": lambda: keras.Sequential([layers.LSTM(UNITS, return_sequences=True) for _ in range(3)]),
+        "gru": lambda: keras.Sequential([layers.GRU(UNITS, return_sequences=True) for _ in range(3)]),
+        "both": lambda: layers.Bidirectional(layers.LSTM(UNITS, return_sequences=True)),
+    }
+    plain = {name: (lambda make=make: lambda x, mask: make()(x)) for name, make in stacks.items()}
+    source = save_layers(tmp_path / "source", plain, False)
+    converter = beforehand.Converter(tmp_path / "source")
+    converter.convert()
+    converter.build(shapes=[{"x": [4, 9, WIDTH]}])
+    converter.save(tmp_path / "saved")
+    loaded = tf.saved_model.load(str(tmp_path / "saved"))
+    x = tf.constant(np.random.default_rng(11).normal(size=(4, 9, WIDTH)).astype(np.float32))
+    have = loaded.signatures["serving_default"](x=x)
+    for name, value in source.signatures["serving_default"](x=x).items():
+        np.testing.assert_allclose(have[name], value, rtol=1e-4, atol=2e-6, err_msg=name)
