@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -91,3 +92,32 @@ def test_large_outputs_are_aligned_as_tensorflow_wants_them(open_engine: Open) -
     _, doubled, _ = open_engine(LARGE).run([np.ones(LARGE, np.float32)])
     assert doubled.ctypes.data % 64 == 0
     assert all(make_aligned((n, 3), np.dtype(np.int64)).ctypes.data % 64 == 0 for n in range(1, 50, 7))
+
+
+@pytest.mark.parametrize("how", ["read-only", "with strides"])
+def test_an_input_that_has_to_be_copied_is_kept_until_it_was_read(how: str, open_engine: Open) -> None:
+    """A request holds no reference: the copy's memory was another's by the time it was read, and answers were wrong."""
+    executable = open_engine(SMALL)
+    share, shared = executable._share, []
+
+    def spy(array: np.ndarray[Any, Any]) -> Any:
+        shared.append(weakref.ref(array))
+        return share(array)
+
+    class Request:
+        def __init__(self, request: Any) -> None:
+            self.set_input_tensor = request.set_input_tensor
+            self.set_output_tensor = request.set_output_tensor
+            self._infer = request.infer
+
+        def infer(self, **more: Any) -> Any:
+            assert [array() is not None for array in shared] == [True]
+            return self._infer(**more)
+
+    executable._share = spy
+    executable._idle.append(Request(executable._compiled.create_infer_request()))
+    x = np.linspace(-1, 1, 2 * SMALL).astype(np.float32)[::2]
+    if how == "read-only":
+        x = x.copy()
+        x.flags.writeable = False
+    check(executable.run([x]), x)

@@ -193,11 +193,11 @@ class OpenVinoExecutable:
             request = self._idle.pop()  # list.pop and append are atomic
         except IndexError:
             request = self._compiled.create_infer_request()
-        for port, array in zip(self._inputs, inputs, strict=True):
-            # Shared memory must be contiguous and writeable, though nothing writes to it.
-            flags = array.flags
-            usable = flags.c_contiguous and flags.writeable
-            request.set_input_tensor(port, self._share(array if usable else np.array(array, order="C")))
+        # Shared memory must be contiguous and writeable, though nothing writes to it. A request does not keep the arrays
+        # whose memory it was given: a copy that nobody holds was seen to be overwritten before it was read.
+        held = [a if a.flags.c_contiguous and a.flags.writeable else np.array(a, order="C") for a in inputs]
+        for port, array in zip(self._inputs, held, strict=True):
+            request.set_input_tensor(port, self._share(array))
         # A later call writes into the request's own buffers, and TensorFlow keeps aligned arrays without a copy: so
         # large outputs are written to new memory at once, small ones are copied, which costs less than a tensor.
         made = {port: make_aligned(shape, dtype) for port, (shape, dtype) in self._large.items()}
