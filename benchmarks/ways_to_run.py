@@ -5,9 +5,10 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
-import openvino
 import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+from beforehand.backends.import_openvino import import_openvino
 
 # What beforehand builds with; another hint would be another engine.
 OPENVINO_CONFIG = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
@@ -53,6 +54,7 @@ def open_onnxruntime(file: str) -> Any:
 
 def run_openvino(file: str, x: np.ndarray) -> Call:
     """OpenVINO alone: compiled here of the same ONNX file, at the input's shape, with the same hints; nothing is copied."""
+    openvino = import_openvino()
     core = openvino.Core()
     model = core.read_model(file)
     model.reshape({model.inputs[0]: list(x.shape)})

@@ -21,7 +21,9 @@ import beforehand.backends.openvino as backend
 
 def spy_on_backend():
     """Record the input shapes of every call that reaches the backend; and let nothing be compiled any more."""
-    import openvino
+    from beforehand.backends.import_openvino import import_openvino
+
+    openvino = import_openvino()
 
     seen = []
     run = backend.OpenVinoExecutable.run

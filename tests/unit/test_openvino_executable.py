@@ -23,7 +23,9 @@ def open_engine() -> Open:
     """An engine of x (n): doubled, x itself, and whether x is greater than 0."""
 
     def make(size: int) -> OpenVinoExecutable:
-        import openvino
+        from beforehand.backends.import_openvino import import_openvino
+
+        openvino = import_openvino()
 
         two = helper.make_tensor("two", TensorProto.FLOAT, [], [2.0])
         zero = helper.make_tensor("zero", TensorProto.FLOAT, [], [0.0])

@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from beforehand import environment
+from beforehand.backends.import_openvino import import_openvino
 from beforehand.backends.openvino_errors import explain_refusal
 from beforehand.backends.protocol import Probe, Refusal
 from beforehand.errors import BuildError, BuildForbiddenError, PrecisionError
@@ -43,7 +44,7 @@ class OpenVinoBackend:
     def _core(self) -> Any:
         with self._lock:
             if self._core_made is None:
-                import openvino  # noqa: PLC0415 (half a second, wanted only where engines are)
+                openvino = import_openvino()
 
                 self._core_made = openvino.Core()
             return self._core_made
@@ -106,7 +107,7 @@ class OpenVinoBackend:
         self, data: np.ndarray[Any, Any], input_names: Sequence[str], output_names: Sequence[str]
     ) -> OpenVinoExecutable:
         """Import a built engine; nothing is compiled from a model."""
-        import openvino  # noqa: PLC0415
+        openvino = import_openvino()
 
         # OpenVINO looks for ./.bin, and ends the process where that may not be asked: ask first, an error can be told.
         with contextlib.suppress(FileNotFoundError):
@@ -119,7 +120,7 @@ def _list_dims(shapes: ShapeSet) -> list[list[Any]]:
     """Of each input its dimensions: an int, or bounds where the smallest and the largest differ."""
     if not shapes.is_range:
         return [list(shape) for shape in shapes.shapes]
-    import openvino  # noqa: PLC0415
+    openvino = import_openvino()
 
     return [
         [a if a == b else openvino.Dimension(a, -1 if b == UNBOUNDED else b) for a, b in zip(low, high, strict=True)]
@@ -128,7 +129,7 @@ def _list_dims(shapes: ShapeSet) -> list[list[Any]]:
 
 
 def _reshape(model: Any, names: Sequence[str], dims: Sequence[Sequence[Any]]) -> None:
-    import openvino  # noqa: PLC0415
+    openvino = import_openvino()
 
     ports = {name: port for port in model.inputs for name in port.get_names()}
     model.reshape({ports[name]: openvino.PartialShape(list(shape)) for name, shape in zip(names, dims, strict=True)})
@@ -162,7 +163,7 @@ class OpenVinoExecutable:
     """A compiled model with a pool of infer requests, one for each concurrent caller."""
 
     def __init__(self, compiled: Any, data: Any, input_names: Sequence[str], output_names: Sequence[str]) -> None:
-        import openvino  # noqa: PLC0415
+        openvino = import_openvino()
 
         self._compiled = compiled
         self._data = data  # must outlive the model, which shares its memory

@@ -390,7 +390,9 @@ def call_from_many_threads(model, threads, calls):
     """With building forbidden, and OpenVINO's own compile call made to raise."""
     from concurrent.futures import ThreadPoolExecutor
 
-    import openvino
+    from beforehand.backends.import_openvino import import_openvino
+
+    openvino = import_openvino()
 
     import beforehand
 
