@@ -72,9 +72,6 @@ STRUCTURES: dict[str, Expectation] = {
         built={KEY: [{"edges": [9, 8], "targets": [9], "count": []}, {"edges": [5, 8], "targets": [5], "count": []}]},
         unseen={},
         segments=None,
-        engines=2,
-        share=0.9,
-        native="sums for as many rows as a value says",
     ),
     "assertions": _expect(("x", [8]), engines=4, segments=None, native="assertions", share=0.95),
     "random": Expectation(

@@ -10,7 +10,6 @@ import tensorflow as tf
 
 from beforehand.records import FlatGraph, LeftOut, Partition, TensorSpec
 from beforehand.segment import reasons
-from beforehand.segment.find_data_dependent import find_data_dependent
 from beforehand.segment.find_regions import find_regions
 
 # Control flow whose bodies have an effect stays native; the stateless forms go where their bodies can go.
@@ -56,7 +55,6 @@ def find_left_out(
     read = {tensor if ":" in tensor else f"{tensor}:0" for node in graph.graph_def.node for tensor in node.input}
     read.update(graph.output_tensors)
     tensors = {name: spec if name in read else dataclasses.replace(spec, shape=()) for name, spec in tensors.items()}
-    makers = find_data_dependent(graph, tensors).makers
     left_out = {}
     for node in graph.graph_def.node:
         if node.op in ("Placeholder", "Const"):
@@ -64,8 +62,6 @@ def find_left_out(
         found = _find_reason(node, tensors, support, refused, find_op_def)
         if node.name in regions and (found is None or found[0] not in (reasons.EXCLUDED, reasons.REFUSED)):
             found = reasons.CONTROL_FLOW, "in a loop or branch of TensorFlow 1"
-        if found is None and node.name in makers:
-            found = reasons.DATA_DEPENDENT, "how much it makes depends on values"
         if found is None and node.op in _PURE:
             found = bodies.find_reason(node)
         if found:

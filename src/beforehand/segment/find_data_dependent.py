@@ -1,13 +1,10 @@
 """Tensors whose shape depends on the values given, not on their shapes alone: words in a text, pixels in a JPEG.
 
-What makes such a shape stays native: OpenVINO 2026.4 was seen to fail at some calls of an engine with several of these ops.
-What goes on from there may enter an engine, which takes the dimension as it comes: one for each size would serve next to
-no other call.
+An engine for one such shape would serve next to no other call, so engines take these dimensions as they come.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 
 from beforehand.records import FlatGraph, TensorSpec
@@ -49,23 +46,14 @@ _SIZES = {
 _DIMENSIONS = frozenset({"Rank", "Shape", "ShapeN", "Size"})
 
 
-@dataclasses.dataclass(frozen=True)
-class DataDependent:
-    """The tensors ("node:0") of which an unknown dimension depends on values, and the nodes where that begins."""
-
-    tensors: frozenset[str]
-    makers: frozenset[str]
-
-
-def find_data_dependent(graph: FlatGraph, tensors: Mapping[str, TensorSpec]) -> DataDependent:
-    """What in a graph has shapes that depend on values; where in doubt, they do.
+def find_data_dependent(graph: FlatGraph, tensors: Mapping[str, TensorSpec]) -> frozenset[str]:
+    """The tensors ("node:0") of which an unknown dimension depends on values; where in doubt, it does.
 
     Method: two marks go along the edges. Values depend on values, unless they come of shapes alone; dimensions do
     where an op makes them of values, and wherever something with such dimensions goes in.
     """
     valued = set(graph.input_tensors)
     sized: set[str] = set()
-    makers: set[str] = set()
     constants = {weight.node for weight in graph.weights}
     for node in graph.graph_def.node:
         if node.op in ("Const", "Placeholder") or node.name in constants:
@@ -73,8 +61,7 @@ def find_data_dependent(graph: FlatGraph, tensors: Mapping[str, TensorSpec]) -> 
         inputs = [tensor if ":" in tensor else f"{tensor}:0" for tensor in node.input if not tensor.startswith("^")]
         of_dimensions = node.op in _DIMENSIONS
         has_values = bool(sized.intersection(inputs)) if of_dimensions else bool({*valued, *sized}.intersection(inputs))
-        begins = node.op in _MAKERS or _reads_sizes(node.op, inputs, valued)
-        makes = begins or bool(sized.intersection(inputs))
+        makes = node.op in _MAKERS or bool(sized.intersection(inputs)) or _reads_sizes(node.op, inputs, valued)
         index = 0
         while f"{node.name}:{index}" in tensors:
             name = f"{node.name}:{index}"
@@ -82,9 +69,8 @@ def find_data_dependent(graph: FlatGraph, tensors: Mapping[str, TensorSpec]) -> 
                 valued.add(name)
             if makes and not of_dimensions and _is_open(node.op, tensors[name]):
                 sized.add(name)
-                makers.update({node.name} if begins else ())
             index += 1
-    return DataDependent(frozenset(sized), frozenset(makers))
+    return frozenset(sized)
 
 
 def _reads_sizes(op: str, inputs: list[str], valued: set[str]) -> bool:

@@ -3,7 +3,6 @@
 OP_UNSUPPORTED = "op unsupported"
 DTYPE = "dtype"
 UNKNOWN_RANK = "unknown rank"
-DATA_DEPENDENT = "data-dependent shape"
 RESOURCE_OR_STRING = "resource or string"
 STATEFUL = "stateful"
 CONTROL_FLOW = "control flow"
@@ -18,7 +17,6 @@ ALL = (
     OP_UNSUPPORTED,
     DTYPE,
     UNKNOWN_RANK,
-    DATA_DEPENDENT,
     RESOURCE_OR_STRING,
     STATEFUL,
     CONTROL_FLOW,

@@ -66,7 +66,7 @@ def segment_graph(
         flops = {node.name: count_flops(node, tensors) for node in graph.graph_def.node}
     kept, dropped = _choose_parts(view, parts, limits, flops)
     total = sum(flops[name] for name in view.order) or 1
-    free = find_data_dependent(graph, tensors).tensors
+    free = find_data_dependent(graph, tensors)
     described = (
         _describe_segment(view, part, tensors, name_segment(0, index), index, sum(flops[n] for n in part) / total)
         for index, part in enumerate(kept)

@@ -9,7 +9,6 @@ REFUSED_OPS = {
     "CropAndResize": "OpenVINO does not take tf2onnx's loop",
     "DenseToDenseSetOperation": "its result is a sparse tensor of unknown size",
     "ExtractImagePatches": "OpenVINO does not take tf2onnx's convolution",
-    "MatrixDeterminant": "OpenVINO has no determinant",
     "MatrixDiagV3": "OpenVINO does not take tf2onnx's form of it",
     "MatrixSetDiagV3": "OpenVINO does not take tf2onnx's form of it",
     "RaggedTensorToTensor": "the rank of its result is unknown to OpenVINO",
