@@ -7,6 +7,9 @@ ROWS ?=
 # Options of benchmarks/cpu.py, or of benchmarks/models.py.
 BENCH ?=
 
+# Two files of tests at a time: most of a test is waiting for a process of one thread to import TensorFlow.
+PARALLEL ?= -n 2 --dist loadfile
+
 BIN := .venv/bin
 READY := .venv/.ready
 PIP_INSTALL := $(BIN)/python -m pip install -q --disable-pip-version-check
@@ -21,10 +24,10 @@ demo: $(READY)  ## convert two models, build, save, load in a second process, ch
 	$(BIN)/python -m beforehand demo
 
 test: $(READY)  ## the tests that need neither a GPU nor minutes each
-	$(BIN)/python -m pytest tests --durations=15
+	$(BIN)/python -m pytest tests $(PARALLEL) --durations=15
 
 test-all: $(READY)  ## the slow tests too
-	$(BIN)/python -m pytest tests --durations=30 -m "not gpu"
+	$(BIN)/python -m pytest tests $(PARALLEL) --durations=30 -m "not gpu"
 
 bench: $(READY)  ## speed, conversion and memory on this CPU, into benchmarks/RESULTS.md; BENCH="--models ResNet50" for some
 	$(PIP_INSTALL) -c constraints.txt --no-build-isolation -e ".[bench]"

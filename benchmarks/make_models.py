@@ -46,7 +46,7 @@ def main(folder: str, *names: str) -> None:
             # The tests' maker sees to it that the answers are finite and differ, and that no layer's signal dies.
             from makers.applications import make_application  # noqa: PLC0415 (as above)
 
-            make_application(name, str(target), MODELS[name][1])
+            make_application(name, str(target), MODELS[name][1], MODELS[name][0])
 
 
 if __name__ == "__main__":

@@ -87,7 +87,7 @@ EXPECTATIONS: dict[str, Expectation] = {
     # Vision.
     "resnet50": expect_application(),
     "mobilenet_v2": expect_application(),
-    "efficientnet_b0": expect_application(),
+    "efficientnet_b0": expect_application(slow=True),
     "densenet121": expect_application(slow=True),
     "inception_v3": expect_application(299, slow=True),
     "convnext_tiny": expect_application(slow=True),

@@ -87,6 +87,7 @@ def test_a_section_is_replaced_and_the_others_are_kept(tmp_path: pathlib.Path) -
     assert "a table" in text
 
 
+@pytest.mark.slow
 def test_the_benchmark_runs_on_a_tiny_model(tmp_path: pathlib.Path) -> None:
     pytest.importorskip("onnxruntime")
     command = [sys.executable, str(BENCHMARKS / "cpu.py"), "--models", "tiny", "--batch", "1", "--rounds", "6", "6"]
