@@ -16,7 +16,7 @@ from beforehand.segment.describe_tensors import describe_graph_def
 
 
 def count_graph_flops(graph_def: Any, tensors: Mapping[str, TensorSpec], find_op_def: FindOpDef) -> dict[str, int]:
-    """Operations of each node, by name: of a loop those of one iteration, of a branch those of its longest way.
+    """Operations of each node, by name: of a loop those of one iteration, of a branch those of all its ways.
 
     Args:
         graph_def: The graph, with the functions that it calls.
@@ -28,12 +28,11 @@ def count_graph_flops(graph_def: Any, tensors: Mapping[str, TensorSpec], find_op
     for node in graph_def.node:
         counts[node.name] = count_flops(node, tensors)
         if node.op in CONTROL_FLOW_OPS:
-            bodies = [
+            counts[node.name] = sum(
                 _count_body(library[slot.name], graph_def, find_op_def)
                 for slot in list_function_slots(node)
                 if slot.name in library
-            ]
-            counts[node.name] = sum(bodies) if node.op.endswith("While") else max(bodies, default=0)
+            )
     return counts
 
 
