@@ -18,13 +18,12 @@ from beforehand.freeze.read_variables import (
     find_consumers,
     find_reads,
     follow,
-    make_value_placeholder,
     redirect_reads,
     replace_reads,
 )
 from beforehand.graph.control_flow import CONTROL_FLOW_OPS, list_function_slots
 from beforehand.graph.function import Body, encode_function
-from beforehand.graph.nodes import FindOpDef, name_node
+from beforehand.graph.nodes import FindOpDef, make_placeholder, name_node
 
 # Op: the attribute with the dtypes of its arguments, and how many inputs come before these.
 _TYPES = {"While": ("T", 0), "If": ("Tin", 1), "Case": ("Tin", 1)}
@@ -139,7 +138,7 @@ class _ControlFlow:
 def _read_argument(body: Body, index: int, variable: Variable, reads: Iterable[str]) -> None:
     argument = body.arguments[index]
     replaced = replace_reads(body.nodes, reads, variable.dtype)
-    body.nodes[argument] = make_value_placeholder(argument, variable.dtype, variable.shape)
+    body.nodes[argument] = make_placeholder(argument, variable.dtype, variable.shape)
     redirect_reads(body.nodes, replaced)
     body.outputs = tuple(replaced.get(output, output) for output in body.outputs)
 

@@ -17,12 +17,11 @@ from beforehand.freeze.read_variables import (
     find_consumers,
     find_reads,
     follow,
-    make_value_placeholder,
     redirect_reads,
     replace_reads,
 )
 from beforehand.freeze.to_graph_def import to_graph_def
-from beforehand.graph.nodes import FindOpDef, list_outputs, name_node
+from beforehand.graph.nodes import FindOpDef, list_outputs, make_placeholder, name_node
 from beforehand.records import PART, FlatGraph, Signature, Weight
 
 _NONE: Mapping[str, str] = {}
@@ -144,7 +143,7 @@ def _cut_at_inputs(
         if len(list_outputs(node, find_op_def)) != 1:
             name = f"{name}/{spec.name}"
             moved[tensor] = f"{name}:0"
-        nodes[name] = make_value_placeholder(name, spec.dtype, spec.shape)
+        nodes[name] = make_placeholder(name, spec.dtype, spec.shape)
     for node in nodes.values():
         if any(tensor in moved for tensor in node.input):
             tensors = [moved.get(tensor, tensor) for tensor in node.input]
@@ -184,7 +183,7 @@ def _replace_variables(
             continue
         weights.read.append(weight)
         replaced.update(replace_reads(nodes, reads, weight.dtype))
-        nodes[name] = make_value_placeholder(name, weight.dtype, weight.shape)
+        nodes[name] = make_placeholder(name, weight.dtype, weight.shape)
     redirect_reads(nodes, replaced)
     return weights, tuple(replaced.get(tensor, tensor) for tensor in outputs)
 

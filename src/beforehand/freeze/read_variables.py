@@ -90,14 +90,6 @@ def redirect_reads(nodes: dict[str, Any], replaced: Mapping[str, str]) -> None:
             node.input.extend(inputs)
 
 
-def make_value_placeholder(name: str, dtype: str, shape: Any) -> Any:
-    """The placeholder that stands for a variable's value."""
-    node = tf.compat.v1.NodeDef(name=name, op="Placeholder")
-    node.attr["dtype"].type = tf.as_dtype(dtype).as_datatype_enum
-    node.attr["shape"].shape.CopyFrom(tf.TensorShape(shape).as_proto())
-    return node
-
-
 def _make_gather(nodes: dict[str, Any], node: Any) -> None:
     """A gather from a variable is a gather from its value."""
     batch_dims, dtype, indices = node.attr["batch_dims"].i, node.attr["dtype"].type, node.attr["Tindices"].type

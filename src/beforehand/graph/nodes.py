@@ -44,6 +44,14 @@ def _find_attribute(node: Any, name: str, definition: Any) -> Any:
     return next(attribute.default_value for attribute in definition.attr if attribute.name == name)
 
 
+def make_placeholder(name: str, dtype: str, shape: Any) -> Any:
+    """A Placeholder node."""
+    node = tf.compat.v1.NodeDef(name=name, op="Placeholder")
+    node.attr["dtype"].type = tf.as_dtype(dtype).as_datatype_enum
+    node.attr["shape"].shape.CopyFrom(tf.TensorShape(shape).as_proto())
+    return node
+
+
 def sort_nodes(nodes: Mapping[str, Any]) -> list[str]:
     """Names in topological order, the same for equal graphs. Loops of TF1 control flow are cut at NextIteration."""
     order: list[str] = []

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from beforehand.graph.nodes import make_placeholder
 from beforehand.lower.make_functions_unique import make_functions_unique
 from beforehand.records import FlatGraph, Segment, TensorSpec, Weight
 
@@ -111,14 +112,6 @@ def _compute(graph_def: Any, tensors: list[str]) -> dict[str, np.ndarray[Any, An
         tf.graph_util.import_graph_def(graph_def, name="")
         with tf.compat.v1.Session(graph=graph) as session:
             return dict(zip(tensors, session.run(tensors), strict=True))
-
-
-def make_placeholder(name: str, dtype: str, shape: Any) -> Any:
-    """A Placeholder node."""
-    node = tf.compat.v1.NodeDef(name=name, op="Placeholder")
-    node.attr["dtype"].type = tf.as_dtype(dtype).as_datatype_enum
-    node.attr["shape"].shape.CopyFrom(tf.TensorShape(shape).as_proto())
-    return node
 
 
 def make_constant(name: str, value: np.ndarray[Any, Any]) -> Any:

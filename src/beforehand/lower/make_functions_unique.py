@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import tensorflow as tf
+
+from beforehand.graph.control_flow import list_references
 
 
 def make_functions_unique(graph_def: Any) -> None:
@@ -22,30 +24,22 @@ def find_owners(graph_def: Any) -> dict[str, str]:
     library = {function.signature.name: function for function in graph_def.library.function}
     owners: dict[str, str] = {}
     for node in graph_def.node:
-        waiting = [reference.name for reference in _list_references(node)]
+        waiting = [reference.name for reference in list_references(node)]
         while waiting:
             function = library[waiting.pop()]
             for inner in function.node_def:
                 # tf2onnx puts the function's name before the names of a branch's nodes.
                 owners[inner.name] = owners[f"{function.signature.name}_{inner.name}"] = node.name
-                waiting.extend(reference.name for reference in _list_references(inner))
+                waiting.extend(reference.name for reference in list_references(inner))
     return owners
 
 
 def _copy_called(nodes: Iterable[Any], library: dict[str, Any], copies: list[Any]) -> None:
     for node in nodes:
-        for reference in _list_references(node):
+        for reference in list_references(node):
             copy = tf.compat.v1.GraphDef().library.function.add()
             copy.CopyFrom(library[reference.name])
             copy.signature.name = f"{reference.name}_{len(copies)}"
             reference.name = copy.signature.name
             copies.append(copy)
             _copy_called(copy.node_def, library, copies)
-
-
-def _list_references(node: Any) -> Iterator[Any]:
-    """The attributes by which a node names functions, in a fixed order."""
-    for _, value in sorted(node.attr.items()):
-        if value.HasField("func"):
-            yield value.func
-        yield from value.list.func

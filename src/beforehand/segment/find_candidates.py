@@ -8,6 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from beforehand.graph.control_flow import list_references
 from beforehand.records import FlatGraph, LeftOut, Partition, TensorSpec
 from beforehand.segment import reasons
 from beforehand.segment.find_regions import find_regions
@@ -101,8 +102,8 @@ class _Bodies:
 
     def find_reason(self, node: Any) -> tuple[str, str] | None:
         """Why a loop or branch stays native: the first node of its bodies that must."""
-        for function in list_called_functions(node):
-            for inner in self._functions[function].node_def:
+        for reference in list_references(node):
+            for inner in self._functions[reference.name].node_def:
                 why = self._find_inner_reason(inner)
                 if why:
                     return reasons.CONTROL_FLOW, f"its body holds {inner.name} ({inner.op}): {why}"
@@ -128,15 +129,6 @@ class _Bodies:
     def _is_supported(self, dtype: int, op: str) -> bool:
         name = tf.as_dtype(dtype).name
         return name in self._support.dtypes or (name == "variant" and op in (*_LISTS, "Identity"))
-
-
-def list_called_functions(node: Any) -> list[str]:
-    """Names of the functions that a node calls."""
-    return [
-        function.name
-        for _, value in sorted(node.attr.items())
-        for function in (*((value.func,) if value.HasField("func") else ()), *value.list.func)
-    ]
 
 
 def _find_bad_tensor(node: Any, tensors: Mapping[str, TensorSpec], support: Support) -> tuple[str, str] | None:
