@@ -14,7 +14,7 @@ from beforehand.build_engines.free_dimensions import free_dimensions
 from beforehand.build_engines.pair_shapes import make_range, pair_shapes
 from beforehand.pipeline import Conversion
 from beforehand.records import Engine, SegmentRecord, ShapeSet, Signature
-from beforehand.runtime import models, tensorflow_private
+from beforehand.runtime import models, tensorflow_direct, tensorflow_private
 from beforehand.runtime.model_runtime import ModelRuntime
 from beforehand.saved_model.keep_resources import KeptResources
 from beforehand.saved_model.make_callables import make_callable
@@ -62,6 +62,7 @@ class LiveModel:
             self._runtime.add_engine(engine)
         if engines:
             self._switch.turn_on()
+            tensorflow_direct.add_direct_calls(self.functions, self._switch.key)
 
     def find_shapes(self, signature: Signature, samples: Iterable[SampleRange]) -> list[tuple[int, ShapeSet]]:
         """For each sample, the shapes that come to each segment (by its index in the manifest).

@@ -36,6 +36,7 @@ from beforehand.saved_model.open_weights import ReadWeight, open_weights
 from beforehand.saved_model.read_callables import SourceCallable, read_callables
 from beforehand.saved_model.read_object_keys import read_object_keys
 from beforehand.saved_model.read_saved_model import read_saved_model
+from beforehand.segment.find_whole import find_whole
 from beforehand.store import layout
 
 _log = logging.getLogger("beforehand")
@@ -115,7 +116,10 @@ def convert_model(
         graph_of.append(graphs[identity])
     if not lowered:
         _refuse_nothing(folder, partitions, options)
-    signatures = tuple(item.signature for item in ordered)
+    wholes = [find_whole(partition, first) for partition, first in zip(partitions, first_segments, strict=True)]
+    signatures = tuple(
+        dataclasses.replace(item.signature, whole=wholes[graph]) for item, graph in zip(ordered, graph_of, strict=True)
+    )
     return Conversion(
         signatures, tuple(partitions), tuple(lowered), tuple(graph_of), tuple(first_segments), callables, not_kept,
         read_weight, find_initializers(source.meta_graph, checkpoint_keys.tables, find_op_def), folder / layout.ASSETS,

@@ -33,13 +33,30 @@ class TensorSpec:
 
 
 @dataclasses.dataclass(frozen=True)
+class Whole:
+    """Of a signature that is one segment and nothing else, how it stands in that segment.
+
+    `segment` is its index in the manifest; `inputs` the index in the signature of each of its inputs, `outputs` the index
+    in the segment of each output of the signature.
+    """
+
+    segment: int
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True)
 class Signature:
-    """One signature of a SavedModel; inputs in the order that positional samples have."""
+    """One signature of a SavedModel; inputs in the order that positional samples have.
+
+    `whole` is None before the signature was divided into segments, and where it is not one segment and nothing else.
+    """
 
     key: str
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     method_name: str = "tensorflow/serving/predict"
+    whole: Whole | None = None
 
     def describe_inputs(self) -> str:
         """For messages: every input, in order."""

@@ -92,6 +92,14 @@ def serve(key: int, signature: int, segment: int, inputs: Sequence[np.ndarray[An
     return [_SERVED, *outputs]
 
 
+def serve_direct(
+    key: int, signature: int, segment: int, inputs: Sequence[np.ndarray[Any, Any]]
+) -> list[np.ndarray[Any, Any]] | None:
+    """The outputs of one segment; None, and nothing said or counted, where `serve` must be asked instead."""
+    model = _models.get(key)
+    return None if _disabled or model is None else model.run_direct(signature, segment, inputs)
+
+
 def _carry_code(error: BeforehandError) -> Exception:
     """An error for TensorFlow, which keeps nothing but "class name: text": the name is the code, so the text starts so."""
     named: type[RuntimeError] = type(error.code, (RuntimeError,), {})

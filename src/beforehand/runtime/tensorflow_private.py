@@ -1,4 +1,6 @@
-"""The saved form: the only file that touches TensorFlow's private parts; tests/contract holds it on every TensorFlow.
+"""The saved form. It touches TensorFlow's private parts, as tensorflow_direct.py does and no other file.
+
+tests/contract holds it on every TensorFlow.
 
 An engine call is made of stock operations, so that any TensorFlow loads it (see docs/decisions/0001-the-switch.md):
 
@@ -25,6 +27,7 @@ from tensorflow.python.trackable import base, resource
 from beforehand import environment
 from beforehand.records import TensorSpec
 from beforehand.runtime import models
+from beforehand.runtime.tensorflow_direct import add_direct_calls
 from beforehand.store import layout
 
 # The number counts changes of the call's form; an older form keeps its own token for as long as it can be loaded.
@@ -38,6 +41,7 @@ JIT_NODE = "BH411_engines_cannot_run_under_jit_compile_True__call_the_signature_
 NO_GRADIENT = "BH412 no gradient flows through a converted signature. Try: train the original SavedModel, then convert"
 
 _OFF = -1  # no key is negative
+_ROOT = "root"
 _RESTORED_FUNCTIONS = ("_create_resource", "_initialize", "_destroy_resource")
 
 
@@ -57,8 +61,9 @@ class EngineSwitch(resource.CapturableResource, tf.__internal__.tracking.AutoTra
         else:
             self.key = 0  # a TF1 graph: runs natively
         self.is_loaded = False
-        # Not by setattr: that would have the tuple itself saved as one more child.
+        # Not by setattr: that would have them saved as children.
         self.__dict__["_engine_assets"] = ()
+        self.__dict__["_root"] = lambda: None
 
     def _create_resource(self) -> tf.Tensor:
         return tf.cast(tf.timestamp() * 1e6, tf.int64)
@@ -78,6 +83,13 @@ class EngineSwitch(resource.CapturableResource, tf.__internal__.tracking.AutoTra
     def turn_on(self) -> None:
         """From now on, calls of this load ask for engines."""
         _turn_on(self.switch, self.key)
+        root = self._root()
+        if root is not None and self.is_loaded:
+            add_direct_calls(getattr(root, "signatures", {}), self.key)
+
+    def set_root(self, root: Any) -> None:
+        """Tell of the object that has the signatures. It is saved as a child, and not kept alive: it holds this one."""
+        self.__dict__["_root"] = weakref.ref(root)
 
     @classmethod
     def _deserialize_from_proto(cls, **_: Any) -> EngineSwitch:
@@ -87,11 +99,16 @@ class EngineSwitch(resource.CapturableResource, tf.__internal__.tracking.AutoTra
 
     def _add_trackable_child(self, name: str, value: Any) -> None:
         # The loader hands over the stock functions that stand in where this class is not registered.
-        if name not in _RESTORED_FUNCTIONS:
+        if name == _ROOT:
+            self.set_root(value)
+        elif name not in _RESTORED_FUNCTIONS:
             setattr(self, name, value)
 
     def _trackable_children(self, save_type: str = "checkpoint", **kwargs: Any) -> dict[str, Any]:
         children: dict[str, Any] = super()._trackable_children(save_type, **kwargs)
+        root = self._root()
+        if save_type == "savedmodel" and root is not None:
+            children[_ROOT] = root
         if save_type == "savedmodel" and self.is_loaded:
             # Saved again, by TensorFlow alone: the engine files must follow the manifest, which lies flat beside them.
             if not self.__dict__["_engine_assets"]:
@@ -272,6 +289,8 @@ def enable_switch(switch: Any) -> None:
         models.open_model(key, pathlib.Path(tf.compat.as_str(switch.manifest.asset_path.numpy())))
         weakref.finalize(switch.resource_handle, models.release_model, key)
     _turn_on(switch.switch, key)
+    root = switch._root() if isinstance(switch, EngineSwitch) else getattr(switch, _ROOT, None)
+    add_direct_calls(getattr(root, "signatures", {}), key)
 
 
 def read_saved_model_proto(file: pathlib.Path) -> Any:

@@ -52,6 +52,7 @@ def write_saved_model(
     """
     root = tf.__internal__.tracking.AutoTrackable()
     setattr(root, ROOT_ATTRIBUTE, model.state.switch)
+    model.state.switch.set_root(root)
     root.beforehand_weights = model.state.weights
     root.beforehand_resources = model.state.resources
     for name, function in model.callables.items():

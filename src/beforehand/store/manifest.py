@@ -3,7 +3,8 @@
 History of `format_version` (fields may be added within a version, never renamed):
     1   2026-11-24   first
         added within it: `max_shapes` of an engine that serves a range (its `shapes` are then the smallest, so that a
-        reader that does not know the field uses it for these alone, and is right); `weight_bytes` of a segment
+        reader that does not know the field uses it for these alone, and is right); `weight_bytes` of a segment;
+        `whole` of a signature that is one segment and nothing else
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import pathlib
 from typing import Any
 
 from beforehand.errors import ManifestError
-from beforehand.records import Engine, LeftOut, Manifest, SegmentRecord, Shape, ShapeSet, Signature, TensorSpec
+from beforehand.records import Engine, LeftOut, Manifest, SegmentRecord, Shape, ShapeSet, Signature, TensorSpec, Whole
 from beforehand.store import atomic
 
 NEWEST_WRITABLE_FORMAT = 1
@@ -89,12 +90,13 @@ def _decode_spec(data: dict[str, Any]) -> TensorSpec:
 
 
 def _encode_signature(signature: Signature) -> dict[str, Any]:
-    return {
+    data = {
         "key": signature.key,
         "inputs": [_encode_spec(spec) for spec in signature.inputs],
         "outputs": [_encode_spec(spec) for spec in signature.outputs],
         "method_name": signature.method_name,
     }
+    return {**data, "whole": vars(signature.whole)} if signature.whole is not None else data
 
 
 def _decode_signature(data: dict[str, Any]) -> Signature:
@@ -103,7 +105,12 @@ def _decode_signature(data: dict[str, Any]) -> Signature:
         tuple(_decode_spec(item) for item in data["inputs"]),
         tuple(_decode_spec(item) for item in data["outputs"]),
         data["method_name"],
+        _decode_whole(data["whole"]) if "whole" in data else None,
     )
+
+
+def _decode_whole(data: dict[str, Any]) -> Whole:
+    return Whole(data["segment"], tuple(data["inputs"]), tuple(data["outputs"]))
 
 
 def _encode_segment(segment: SegmentRecord) -> dict[str, Any]:
