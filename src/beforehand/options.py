@@ -10,8 +10,10 @@ from typing import Any
 from beforehand.errors import OptionValueError, UnknownOptionError
 
 ALL = "all"
-NONE_YET = "none yet"
 PRECISION_MODES = ("FP32", "FP16", "INT8")
+ON_UNSEEN_SHAPE = ("native", "error", "build")
+ON_MISMATCH = ("native", "rebuild", "error")
+PERFORMANCE_HINTS = ("latency", "throughput")
 PROFILE_STRATEGIES = ("Range", "Optimal", "Range+Optimal", "ImplicitBatchModeCompatible")
 
 
@@ -41,20 +43,32 @@ class Options:
         None,
         "Upper bound of engines loaded at once, for each segment; never of engines saved.",
         in_key=False,
-        backends=NONE_YET,
     )
     use_calibration: bool = option(
         True, "INT8: calibrate with data, rather than read ranges from the graph.", in_key=True
     )
-    allow_build_at_runtime: bool = option(False, "Build an engine when a call has an unseen shape.", in_key=False)
-    use_dynamic_shape: bool = option(
-        False, "Engines with ranges of shapes (profiles), as in TF-TRT.", in_key=False, backends=NONE_YET
+    on_unseen_shape: str = option(
+        "native",
+        "A call whose shapes no engine serves: native (TensorFlow answers), error, or build (TensorFlow answers, "
+        "while an engine is built in the background, into the user's cache).",
+        in_key=False,
     )
+    on_mismatch: str = option(
+        "native",
+        "Engines that were built for another machine or version, or whose file is altered: native, error, or rebuild "
+        "(in the background, into the user's cache).",
+        in_key=False,
+    )
+    performance_hint: str = option(
+        "latency",
+        "What engines are run for: latency (all cores for one call) or throughput (several calls at once).",
+        in_key=False,
+    )
+    use_dynamic_shape: bool = option(False, "Engines with ranges of shapes (profiles), as in TF-TRT.", in_key=False)
     dynamic_shape_profile_strategy: str = option(
         "Range",
         "How profiles follow from the shapes seen: " + ", ".join(PROFILE_STRATEGIES) + ".",
         in_key=False,
-        backends=NONE_YET,
     )
     ops_denylist: tuple[str, ...] = option((), "TensorFlow op types that never enter an engine.", in_key=False)
     nodes_denylist: tuple[str, ...] = option((), "Names of nodes that never enter an engine.", in_key=False)
@@ -75,11 +89,14 @@ class Options:
             raise OptionValueError(
                 f"maximum_cached_engines is {self.maximum_cached_engines}", advice="1 or more, or None for no bound"
             )
-        if self.dynamic_shape_profile_strategy not in PROFILE_STRATEGIES:
-            raise OptionValueError(
-                f"dynamic_shape_profile_strategy is {self.dynamic_shape_profile_strategy!r}",
-                advice="one of " + ", ".join(PROFILE_STRATEGIES),
-            )
+        for name, allowed in (
+            ("dynamic_shape_profile_strategy", PROFILE_STRATEGIES),
+            ("on_unseen_shape", ON_UNSEEN_SHAPE),
+            ("on_mismatch", ON_MISMATCH),
+            ("performance_hint", PERFORMANCE_HINTS),
+        ):
+            if getattr(self, name) not in allowed:
+                raise OptionValueError(f"{name} is {getattr(self, name)!r}", advice="one of " + ", ".join(allowed))
 
     def to_key(self) -> tuple[tuple[str, Any], ...]:
         """The options that can change an engine, for its hash."""

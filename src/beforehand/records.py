@@ -216,15 +216,18 @@ class LoweredSegment:
 
 @dataclasses.dataclass(frozen=True)
 class ShapeSet:
-    """The shapes of all inputs of one segment, in the segment's order: one shape each, or a range.
+    """The shapes of all inputs of one segment, in the segment's order: one shape each, or a range (a profile).
 
     `shapes` are the smallest, `max_shapes` the largest, of the same ranks; `max_shapes` is empty where there is one shape
-    only. Every dimension lies between the two, independently of the others.
+    only. Every dimension lies between the two, independently of the others, but for the first dimensions of a range with
+    `one_batch`: these must be equal. `opt_shapes` are those to be fastest at, for backends that ask; empty: the largest.
     """
 
     names: tuple[str, ...]
     shapes: tuple[Shape, ...]
     max_shapes: tuple[Shape, ...] = ()
+    opt_shapes: tuple[Shape, ...] = ()
+    one_batch: bool = False
 
     @property
     def is_range(self) -> bool:
@@ -239,6 +242,8 @@ class ShapeSet:
     def contains(self, shapes: tuple[Shape, ...]) -> bool:
         """Whether these shapes, in the segment's order, lie within."""
         limits = zip(shapes, self.shapes, self.max_shapes or self.shapes, strict=True)
+        if self.one_batch and len({shape[:1] for shape in shapes}) > 1:
+            return False
         return all(
             len(shape) == len(low) and all(a <= dim <= b for a, dim, b in zip(low, shape, high, strict=True))
             for shape, low, high in limits
@@ -323,8 +328,39 @@ class SegmentRecord:
 
 
 @dataclasses.dataclass(frozen=True)
+class SegmentSource:
+    """What a segment's engines are built of, kept in the converted SavedModel, so that more can be built later.
+
+    `onnx_file` (a name beside the manifest) is the graph; its weights are pieces of `weights_file`, which is TensorFlow's
+    own checkpoint and named from the SavedModel's folder: (offset, length) in bytes of each, in the order of the ONNX file.
+    `digest` is that of `LoweredSegment`, over graph and weights.
+    """
+
+    onnx_file: str
+    weights_file: str
+    pieces: tuple[tuple[int, int], ...]
+    input_names: tuple[str, ...]
+    output_names: tuple[str, ...]
+    digest: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Policies:
+    """What a loaded model does where no engine can answer, and how many engines it holds. See `Options` for each."""
+
+    on_unseen_shape: str = "native"
+    on_mismatch: str = "native"
+    maximum_cached_engines: int | None = None
+    performance_hint: str = "latency"
+
+
+@dataclasses.dataclass(frozen=True)
 class Manifest:
-    """All that is known of a converted SavedModel; the one asset that its graph knows."""
+    """All that is known of a converted SavedModel; the one asset that its graph knows.
+
+    `sources` has one for each segment, or is empty: then nothing can be built of the SavedModel alone. `options` are
+    those of the conversion that are part of an engine's key.
+    """
 
     model_id: str
     created: str
@@ -334,6 +370,9 @@ class Manifest:
     engines: tuple[Engine, ...]
     native_nodes: tuple[tuple[str, LeftOut], ...]
     not_kept: tuple[str, ...] = ()
+    policies: Policies = Policies()
+    sources: tuple[SegmentSource, ...] = ()
+    options: tuple[tuple[str, Any], ...] = ()
 
 
 def describe_shape(shape: PartialShape | None) -> str:

@@ -217,7 +217,7 @@ def make_converter_options(params: TrtConversionParams) -> dict[str, Any]:
         "precision_mode": params.precision_mode.upper(),
         "minimum_segment_size": params.minimum_segment_size,
         "use_calibration": params.use_calibration,
-        "allow_build_at_runtime": params.allow_build_at_runtime,
+        "on_unseen_shape": "build" if params.allow_build_at_runtime else "native",
     }
     if params.max_workspace_size_bytes != DEFAULT_TRT_MAX_WORKSPACE_SIZE_BYTES:
         options["max_workspace_size_bytes"] = params.max_workspace_size_bytes

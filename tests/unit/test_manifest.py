@@ -11,7 +11,18 @@ from typing import Any
 import pytest
 
 from beforehand.errors import ManifestError
-from beforehand.records import Engine, LeftOut, Manifest, SegmentRecord, ShapeSet, Signature, TensorSpec
+from beforehand.records import (
+    Engine,
+    LeftOut,
+    Manifest,
+    Policies,
+    SegmentRecord,
+    SegmentSource,
+    ShapeSet,
+    Signature,
+    TensorSpec,
+    Whole,
+)
 from beforehand.store.manifest import encode_manifest, read_manifest
 
 SPECS = (TensorSpec("x", "float32", (None, 3)),)
@@ -19,7 +30,7 @@ MANIFEST = Manifest(
     model_id="id",
     created="now",
     versions=(("openvino", "1"),),
-    signatures=(Signature("serving_default", SPECS, SPECS),),
+    signatures=(Signature("serving_default", SPECS, SPECS, whole=Whole(0, (0,), (0,))),),
     segments=(SegmentRecord("TRTEngineOp_000_000", "serving_default", 3, 1.0, SPECS, SPECS, (("Relu", 3),)),),
     engines=(
         Engine(
@@ -29,6 +40,9 @@ MANIFEST = Manifest(
     ),
     native_nodes=(("serving_default", LeftOut("n", "Op", "dtype")),),
     not_kept=("attribute `a`",),
+    policies=Policies("error", "rebuild", 3, "throughput"),
+    sources=(SegmentSource("a.onnx", "variables/data", ((64, 12), (128, 4)), ("a",), ("b",), "d"),),
+    options=(("precision_mode", "FP32"), ("names", ("a", "b"))),
 )  # fmt: skip
 
 
@@ -45,7 +59,8 @@ def walk(data: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
             yield from walk(value, (*path, key))
 
 
-OPTIONAL = ("weight_bytes",)  # added within the format version
+# Added within the format version.
+OPTIONAL = ("weight_bytes", "whole", "policies", "sources", "options", *vars(Policies()))
 PATHS = [path for path in walk(make_data()) if path[-1] not in OPTIONAL]
 
 
@@ -81,15 +96,19 @@ def test_shapes_of_another_form_are_refused(damage: dict[str, Any], tmp_path: pa
         read_manifest(write(data, tmp_path))
 
 
-def test_one_written_before_there_were_ranges_is_read(tmp_path: pathlib.Path) -> None:
+def test_one_written_before_the_optional_fields_were_is_read(tmp_path: pathlib.Path) -> None:
     data = make_data()
-    assert "max_shapes" not in data["engines"][0]
-    del data["segments"][0]["weight_bytes"]
-    assert read_manifest(write(data, tmp_path)) == MANIFEST
+    assert not {"max_shapes", "opt_shapes", "one_batch"} & set(data["engines"][0])
+    del data["segments"][0]["weight_bytes"], data["signatures"][0]["whole"]
+    for name in ("policies", "sources", "options"):
+        del data[name]
+    signature = dataclasses.replace(MANIFEST.signatures[0], whole=None)
+    bare = dataclasses.replace(MANIFEST, signatures=(signature,), policies=Policies(), sources=(), options=())
+    assert read_manifest(write(data, tmp_path)) == bare
 
 
 def test_a_range_comes_back_and_a_reader_that_does_not_know_it_sees_the_smallest_shapes(tmp_path: pathlib.Path) -> None:
-    shapes = ShapeSet(("x",), ((1, 3),), ((8, 3),))
+    shapes = ShapeSet(("x",), ((1, 3),), ((8, 3),), ((4, 3),), one_batch=True)
     manifest = dataclasses.replace(MANIFEST, engines=(dataclasses.replace(MANIFEST.engines[0], shapes=shapes),))
     data = json.loads(json.dumps({"format_version": 1, **encode_manifest(manifest)}))
     assert (data["engines"][0]["shapes"], data["engines"][0]["max_shapes"]) == ([["x", [1, 3]]], [["x", [8, 3]]])
@@ -107,7 +126,8 @@ def test_largest_shapes_of_another_form_are_refused(damage: Any, tmp_path: pathl
 def test_a_field_that_a_newer_release_added_is_passed_over(tmp_path: pathlib.Path) -> None:
     """Fields may be added within a format version."""
     data = make_data()
-    for item in (data, data["engines"][0], data["segments"][0], data["signatures"][0], data["native_nodes"][0]):
+    lists = ("engines", "segments", "signatures", "native_nodes", "sources")
+    for item in (data, data["policies"], *(data[name][0] for name in lists)):
         item["added_later"] = {"any": ["thing"]}
     assert read_manifest(write(data, tmp_path)) == MANIFEST
 

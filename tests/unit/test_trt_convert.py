@@ -115,7 +115,7 @@ def test_defaults_convert_one_signature_and_bound_nothing() -> None:
         "precision_mode": "FP32",
         "minimum_segment_size": 3,
         "use_calibration": True,
-        "allow_build_at_runtime": True,
+        "on_unseen_shape": "build",
         "use_dynamic_shape": False,
     }
 
@@ -133,7 +133,7 @@ def test_every_parameter_is_passed_on_by_position() -> None:
         "minimum_segment_size": 5,
         "maximum_cached_engines": 7,
         "use_calibration": False,
-        "allow_build_at_runtime": False,
+        "on_unseen_shape": "native",
     }
 
 

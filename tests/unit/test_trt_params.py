@@ -168,7 +168,7 @@ def test_converter_options_leave_tf_trts_defaults_out() -> None:
         "precision_mode": "FP16",
         "minimum_segment_size": 3,
         "use_calibration": True,
-        "allow_build_at_runtime": True,
+        "on_unseen_shape": "build",
     }
 
 

@@ -17,17 +17,15 @@ from beforehand.store import atomic
 
 def encode_spec(spec: EngineSpec) -> dict[str, Any]:
     """A specification as plain data."""
-    shapes = spec.shapes
-    several = [[list(shape) for shape in group] for group in (shapes.shapes, shapes.max_shapes)]
-    return {**vars(spec), "shapes": [list(shapes.names), *several]}
+    return {**vars(spec), "shapes": vars(spec.shapes)}
 
 
 def decode_spec(data: dict[str, Any]) -> EngineSpec:
     """The inverse of `encode_spec`."""
-    names, *several = data["shapes"]
+    shapes = {name: tuple(map(tuple, data["shapes"][name])) for name in ("shapes", "max_shapes", "opt_shapes")}
+    shape_set = ShapeSet(tuple(data["shapes"]["names"]), **shapes, one_batch=data["shapes"]["one_batch"])
     tuples = {name: tuple(data[name]) for name in ("input_names", "output_names")}
     options = tuple((name, value) for name, value in data["options"])
-    shape_set = ShapeSet(tuple(names), *(tuple(tuple(shape) for shape in group) for group in several))
     return EngineSpec(**{**data, **tuples, "options": options, "shapes": shape_set})
 
 

@@ -4,7 +4,8 @@ History of `format_version` (fields may be added within a version, never renamed
     1   2026-11-24   first
         added within it: `max_shapes` of an engine that serves a range (its `shapes` are then the smallest, so that a
         reader that does not know the field uses it for these alone, and is right); `weight_bytes` of a segment;
-        `whole` of a signature that is one segment and nothing else
+        `whole` of a signature that is one segment and nothing else; `opt_shapes` and `one_batch` of an engine;
+        `policies`, `sources` and `options`
 """
 
 from __future__ import annotations
@@ -14,7 +15,19 @@ import pathlib
 from typing import Any
 
 from beforehand.errors import ManifestError
-from beforehand.records import Engine, LeftOut, Manifest, SegmentRecord, Shape, ShapeSet, Signature, TensorSpec, Whole
+from beforehand.records import (
+    Engine,
+    LeftOut,
+    Manifest,
+    Policies,
+    SegmentRecord,
+    SegmentSource,
+    Shape,
+    ShapeSet,
+    Signature,
+    TensorSpec,
+    Whole,
+)
 from beforehand.store import atomic
 
 NEWEST_WRITABLE_FORMAT = 1
@@ -61,6 +74,9 @@ def encode_manifest(manifest: Manifest) -> dict[str, Any]:
         "engines": [_encode_engine(engine) for engine in manifest.engines],
         "native_nodes": [{"signature": key, **vars(node)} for key, node in manifest.native_nodes],
         "not_kept": list(manifest.not_kept),
+        "policies": vars(manifest.policies),
+        "sources": [vars(source) for source in manifest.sources],
+        "options": [list(pair) for pair in manifest.options],
     }
 
 
@@ -78,7 +94,24 @@ def decode_manifest(data: dict[str, Any]) -> Manifest:
             for item in data["native_nodes"]
         ),
         not_kept=tuple(data["not_kept"]),
+        policies=_decode_policies(data.get("policies", {})),
+        sources=tuple(_decode_source(item) for item in data.get("sources", [])),
+        options=tuple((name, _freeze(value)) for name, value in data.get("options", [])),
     )
+
+
+def _freeze(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _decode_policies(data: dict[str, Any]) -> Policies:
+    return Policies(**{name: value for name, value in data.items() if name in Policies.__dataclass_fields__})
+
+
+def _decode_source(data: dict[str, Any]) -> SegmentSource:
+    pieces = tuple((offset, length) for offset, length in data["pieces"])
+    names = (tuple(data[name]) for name in ("input_names", "output_names"))
+    return SegmentSource(data["onnx_file"], data["weights_file"], pieces, *names, data["digest"])
 
 
 def _encode_spec(spec: TensorSpec) -> dict[str, Any]:
@@ -142,9 +175,10 @@ def _decode_segment(data: dict[str, Any]) -> SegmentRecord:
 def _encode_engine(engine: Engine) -> dict[str, Any]:
     shapes = engine.shapes
     data = {**vars(engine), "shapes": _encode_shapes(shapes.names, shapes.shapes)}
-    if shapes.is_range:
-        data["max_shapes"] = _encode_shapes(shapes.names, shapes.max_shapes)
-    return data
+    for name in ("max_shapes", "opt_shapes"):
+        if getattr(shapes, name):
+            data[name] = _encode_shapes(shapes.names, getattr(shapes, name))
+    return {**data, "one_batch": True} if shapes.one_batch else data
 
 
 def _encode_shapes(names: tuple[str, ...], shapes: tuple[Shape, ...]) -> list[list[Any]]:
@@ -154,15 +188,19 @@ def _encode_shapes(names: tuple[str, ...], shapes: tuple[Shape, ...]) -> list[li
 def _decode_engine(data: dict[str, Any]) -> Engine:
     lists = {name: tuple(data[name]) for name in ("input_names", "output_names")}
     plain = {name: data[name] for name in Engine.__dataclass_fields__ if name not in ("shapes", *lists)}
-    return Engine(**{**plain, **lists, "shapes": _decode_shape_set(data["shapes"], data.get("max_shapes", []))})
+    return Engine(**{**plain, **lists, "shapes": _decode_shape_set(data)})
 
 
-def _decode_shape_set(smallest: Any, largest: Any) -> ShapeSet:
-    """Raises ValueError where the two do not go together."""
-    names = tuple(name for name, _ in smallest)
-    shapes, max_shapes = (tuple(tuple(shape) for _, shape in pairs) for pairs in (smallest, largest))
-    if largest and (
-        [name for name, _ in largest] != list(names) or list(map(len, shapes)) != list(map(len, max_shapes))
-    ):
-        raise ValueError("max_shapes of an engine are not of the ranks of its shapes")
-    return ShapeSet(names, shapes, max_shapes)
+def _decode_shape_set(data: dict[str, Any]) -> ShapeSet:
+    """Raises ValueError where the shapes do not go together."""
+    names = tuple(name for name, _ in data["shapes"])
+    shapes = tuple(tuple(shape) for _, shape in data["shapes"])
+    more = {}
+    for field in ("max_shapes", "opt_shapes"):
+        pairs = data.get(field, [])
+        more[field] = tuple(tuple(shape) for _, shape in pairs)
+        if pairs and (
+            [name for name, _ in pairs] != list(names) or list(map(len, shapes)) != list(map(len, more[field]))
+        ):
+            raise ValueError(f"{field} of an engine are not of the ranks of its shapes")
+    return ShapeSet(names, shapes, **more, one_batch=bool(data.get("one_batch")))
