@@ -19,17 +19,25 @@ from beforehand.records import Initializer, Resource, Weight
 _INIT_SIGNATURE = "__saved_model_init_op"
 _INIT_COLLECTIONS = ("saved_model_main_op", "legacy_init_op", "table_initializer")
 _ASSETS_COLLECTION = "saved_model_assets"
+# Tables of `experimental_is_anonymous`, by the op of the same table with a name.
+_NAMED = {
+    "AnonymousHashTable": "HashTableV2",
+    "AnonymousMutableDenseHashTable": "MutableDenseHashTableV2",
+    "AnonymousMutableHashTable": "MutableHashTableV2",
+    "AnonymousMutableHashTableOfTensors": "MutableHashTableOfTensorsV2",
+}
 # Constants of more bytes are kept with the weights: not in the graph, once for all signatures.
 LARGE_CONSTANT_BYTES = 1 << 16
 
 
 def is_resource(node: Any, find_op_def: FindOpDef) -> bool:
-    """Whether a node makes something that has a name in its process and a state: a table, but no variable."""
+    """Whether a node makes something with a state that outlives a call: a table, named or anonymous, but no variable."""
     definition = find_op_def(node.op)
     if definition is None or node.op == "VarHandleOp" or not definition.is_stateful:
         return False
     makes = [output.type for output in definition.output_arg] == [tf.resource.as_datatype_enum]
-    return makes and any(attribute.name == "shared_name" for attribute in definition.attr)
+    has_name = any(attribute.name == "shared_name" for attribute in definition.attr)
+    return makes and (has_name or node.op in _NAMED)
 
 
 def identify_resource(node: Any) -> str:
@@ -44,6 +52,8 @@ def find_resources(nodes: Mapping[str, Any], find_op_def: FindOpDef) -> tuple[Re
     for name in sorted(nodes):
         if is_resource(nodes[name], find_op_def):
             graph_def = _cut_ancestors(nodes, [name], {})
+            for node in graph_def.node:  # an anonymous one would be another at each run of a session
+                node.op = _NAMED.get(node.op, node.op)
             found.append(Resource(name, identify_resource(nodes[name]), graph_def))
     return tuple(found)
 

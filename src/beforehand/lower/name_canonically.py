@@ -18,7 +18,28 @@ def name_canonically(graph: Any) -> None:
     Nodes and initializers that no output needs go. Names of nodes stay, without numbers of tf2onnx: messages show them.
     """
     names = {value.name: value.name for value in (*graph.input, *graph.output)}
+    _sort_graph(graph)
     _Namer().name_graph(graph, names)
+
+
+def _sort_graph(graph: Any) -> None:
+    """Order nodes, in place, those of bodies first: what a body reads, and in which order, orders the graph around it."""
+    for node in graph.node:
+        for body in list_subgraphs(node):
+            _sort_graph(body)
+    makers = {output: node for node in graph.node for output in node.output}
+    order = sort_nodes([value.name for value in graph.output], makers)
+    del graph.node[:]
+    graph.node.extend(order)
+
+
+def forget_names(graph: Any) -> None:
+    """Clear, in place, the names that stand in messages alone: of nodes and bodies, which hold names of TensorFlow functions."""
+    graph.name = graph.doc_string = ""
+    for node in graph.node:
+        node.name = node.doc_string = ""
+        for body in list_subgraphs(node):
+            forget_names(body)
 
 
 class _Namer:
@@ -33,9 +54,8 @@ class _Namer:
         """Name what `graph` has; `scope` are the names that hold already, and gets the new ones."""
         makers = {output: node for node in graph.node for output in node.output}
         initializers = {tensor.name: tensor for tensor in graph.initializer}
-        order = sort_nodes([value.name for value in graph.output], makers)
         named: dict[str, None] = {}
-        for node in order:
+        for node in graph.node:
             for value in (*node.input, *list_captures(node), *node.output):
                 if value in makers or value in initializers:
                     named[value] = None
@@ -43,10 +63,8 @@ class _Namer:
         for value in named:
             if value not in scope:
                 scope[value] = self._make_name()
-        for node in order:
+        for node in graph.node:
             self._name_node(node, scope)
-        del graph.node[:]
-        graph.node.extend(order)
         del graph.value_info[:]
         self._name_dimensions(graph)
         used = [initializers[value] for value in named if value in initializers]

@@ -11,7 +11,7 @@ import onnx
 
 from beforehand.lower.capture_invariants import capture_invariants
 from beforehand.lower.cut_segment import CutSegment, ReadWeight
-from beforehand.lower.name_canonically import name_canonically
+from beforehand.lower.name_canonically import forget_names, name_canonically
 from beforehand.store import layout
 
 _ALIGNMENT = 64
@@ -21,7 +21,7 @@ def write_onnx(model: Any, cut: CutSegment, read: ReadWeight, folder: pathlib.Pa
     """Write the model with its weights into `folder`.
 
     Returns:
-        SHA-256 over graph and weights.
+        SHA-256 over graph and weights. Names of nodes do not count: a model that is made again has others.
     """
     digest = hashlib.sha256()
     graph = model.graph
@@ -39,9 +39,11 @@ def write_onnx(model: Any, cut: CutSegment, read: ReadWeight, folder: pathlib.Pa
             file.write(bytes(-file.tell() % _ALIGNMENT))
     capture_invariants(graph)
     name_canonically(graph)
-    text = model.SerializeToString(deterministic=True)
-    (folder / layout.ONNX_MODEL).write_bytes(text)
-    digest.update(text)
+    (folder / layout.ONNX_MODEL).write_bytes(model.SerializeToString(deterministic=True))
+    nameless = onnx.ModelProto()
+    nameless.CopyFrom(model)
+    forget_names(nameless.graph)
+    digest.update(nameless.SerializeToString(deterministic=True))
     return digest.hexdigest()
 
 

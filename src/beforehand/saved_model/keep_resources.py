@@ -7,13 +7,11 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
 from beforehand.records import FlatGraph, Initializer, Resource, Weight
 from beforehand.runtime.tensorflow_private import KeptResource
-
-ReadWeight = Callable[[Weight], np.ndarray[Any, Any]]
+from beforehand.saved_model.open_weights import ANY_SHAPE, ReadWeight
 
 
 class KeptResources(tf.__internal__.tracking.AutoTrackable):
@@ -72,8 +70,14 @@ class KeptResources(tf.__internal__.tracking.AutoTrackable):
         if initializer is None or not (initializer.targets or initializer.checkpoint_keys):
             return lambda handle: None
         if initializer.checkpoint_keys:
-            keys, values = (read(Weight(initializer.handle, key, "", (-1,))) for key in initializer.checkpoint_keys)
-            return lambda handle: tf.raw_ops.LookupTableImportV2(table_handle=handle, keys=keys, values=values)
+            keys, values = (read(Weight(initializer.handle, key, "", ANY_SHAPE)) for key in initializer.checkpoint_keys)
+
+            def restore(handle: Any) -> None:
+                # Keys of a dense table are a column, which TensorFlow refuses if it sees it while tracing, not if it runs.
+                hidden = [tf.raw_ops.PlaceholderWithDefault(input=item, shape=None) for item in (keys, values)]
+                tf.raw_ops.LookupTableImportV2(table_handle=handle, keys=hidden[0], values=hidden[1])
+
+            return restore
         paths = {f"{node}:0": self._keep_asset(file) for node, file in initializer.assets}
 
         def fill(handle: Any) -> None:

@@ -13,6 +13,7 @@ from beforehand.records import PART, Weight
 from beforehand.saved_model.read_saved_model import Source
 
 _NONE: Mapping[str, Any] = {}
+ANY_SHAPE = (-1,)  # of the keys and values of a table: whatever the checkpoint has
 ReadWeight = Callable[[Weight], np.ndarray[Any, Any]]
 
 
@@ -40,6 +41,8 @@ def open_weights(source: Source, constants: Mapping[str, Any] = _NONE) -> ReadWe
                 advice="save the model again; its graph and its checkpoint do not belong together",
             )
         value = np.asarray(made[0].get_tensor(key))
+        if weight.shape == ANY_SHAPE:
+            return value
         return value[_read_part(part)].reshape(weight.shape) if part else value.reshape(weight.shape)
 
     return read

@@ -14,7 +14,7 @@ from beforehand.records import FlatGraph, TensorSpec
 _MAKERS = frozenset(
     (
         *("BooleanMask", "DecodeAndCropJpeg", "DecodeBmp", "DecodeCompressed", "DecodeCSV", "DecodeGif", "DecodeImage"),
-        *("DecodeJpeg", "DecodePaddedRaw", "DecodePng", "DecodeRaw", "DecodeWav", "DynamicPartition"),
+        *("DecodeJpeg", "DecodePaddedRaw", "DecodePng", "DecodeRaw", "DecodeWav", "DynamicPartition", "ListDiff"),
         *("NonMaxSuppression", "NonMaxSuppressionV2", "NonMaxSuppressionV3", "NonMaxSuppressionV4"),
         *("NonMaxSuppressionV5", "NonMaxSuppressionWithOverlaps"),
         *(
@@ -30,16 +30,27 @@ _MAKERS = frozenset(
     )
 )
 
-
+_REDUCTIONS = ("Max", "Mean", "Min", "Prod", "SqrtN", "Sum")
 # Which inputs of an op say how large its output is; of the others, all elements are as many as before.
 _SIZES = {
     **dict.fromkeys(("BroadcastTo", "MirrorPad", "OneHot", "Pad", "PadV2", "Reshape", "Tile", "TopKV2"), (1,)),
-    **dict.fromkeys(("RandomStandardNormal", "RandomUniform"), (0,)),
+    **dict.fromkeys(("Bincount", "DenseBincount", "Multinomial", "SparseToDense", "StatelessMultinomial"), (1,)),
+    **dict.fromkeys(("RandomStandardNormal", "RandomUniform", "RandomUniformInt", "TruncatedNormal"), (0,)),
+    **{
+        f"StatelessRandom{kind}{version}": (0,)
+        for kind in ("Normal", "Uniform", "UniformFullInt", "UniformInt")
+        for version in ("", "V2")
+    },
+    **dict.fromkeys(("StatelessTruncatedNormal", "StatelessTruncatedNormalV2"), (0,)),
     **dict.fromkeys(("ResizeArea", "ResizeBicubic", "ResizeBilinear", "ResizeNearestNeighbor"), (1,)),
     **dict.fromkeys(("LinSpace", "Range", "Slice", "StridedSlice"), (0, 1, 2, 3)),
-    **dict.fromkeys(
-        ("ScatterNd", "SegmentSumV2", "UnsortedSegmentMax", "UnsortedSegmentMin", "UnsortedSegmentSum"), (2,)
-    ),
+    # As many rows as the last id says, or as a number of segments does.
+    **{f"Segment{kind}": (1,) for kind in _REDUCTIONS},
+    **{f"Segment{kind}V2": (2,) for kind in _REDUCTIONS},
+    **{f"UnsortedSegment{kind}": (2,) for kind in _REDUCTIONS},
+    **{f"SparseSegment{kind}": (2,) for kind in _REDUCTIONS},
+    **{f"SparseSegment{kind}WithNumSegments": (3,) for kind in _REDUCTIONS},
+    "ScatterNd": (2,),
     "Fill": (0,),
     "SplitV": (1,),
 }
