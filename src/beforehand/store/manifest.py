@@ -110,8 +110,8 @@ def _decode_policies(data: dict[str, Any]) -> Policies:
 
 def _decode_source(data: dict[str, Any]) -> SegmentSource:
     pieces = tuple((offset, length) for offset, length in data["pieces"])
-    names = (tuple(data[name]) for name in ("input_names", "output_names"))
-    return SegmentSource(data["onnx_file"], data["weights_file"], pieces, *names, data["digest"])
+    inputs, outputs = tuple(data["input_names"]), tuple(data["output_names"])
+    return SegmentSource(data["onnx_file"], data["weights_file"], pieces, inputs, outputs, data["digest"])
 
 
 def _encode_spec(spec: TensorSpec) -> dict[str, Any]:
