@@ -154,7 +154,7 @@ class _Divider:
         """A segment as ONNX that the backend takes; or why there is none."""
         folder = pathlib.Path(tempfile.mkdtemp(prefix=f"{segment.name}.", dir=self._work))
         try:
-            lowered = lower_segment(graph, segment, self._describe(graph), self._read, folder)
+            lowered = lower_segment(graph, segment, self._describe(graph), self._read, folder, find_op_def)
         except LoweringError as error:
             shutil.rmtree(folder)
             return Refusal(str(error), error.nodes)
