@@ -48,8 +48,8 @@ INEXACT: dict[str, tuple[Callable[..., Any], tf.TensorSpec]] = {
         lambda x: tf.while_loop(lambda v: tf.reduce_max(v) < 9, lambda v: [v + 1], [x])[0],
         ANY32,
     ),
-    "the sum of what has grown in a loop": (
-        lambda x: repeat(lambda v, s: [x, sum_rows(v)[0]], tf.ones_like(x), 0),
+    "the sum of what has grown in the rounds before": (
+        lambda x: repeat(lambda u, v, s: [x, u, sum_rows(v)[0]], *[tf.zeros(tf.shape(x), x.dtype)] * 2, 0),
         ANY32,
     ),
     "64 bits out of a body": (
