@@ -117,6 +117,7 @@ def test_defaults_convert_one_signature_and_bound_nothing() -> None:
         "use_calibration": True,
         "on_unseen_shape": "build",
         "use_dynamic_shape": False,
+        "serve_smaller_batches": True,
     }
 
 
