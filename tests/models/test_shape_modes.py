@@ -331,3 +331,18 @@ def test_a_range_that_the_user_named_and_the_model_cannot_have_is_an_error(tmp_p
     assert caught.value.cause == "range"
     [engine] = converter.build(shapes={"x": (4, 6)})
     assert engine.shapes.describe() == "x=4x6"
+
+
+def test_a_strategy_whose_range_the_model_cannot_have_warns_and_builds_the_shapes_seen(
+    tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of the batch 4 there is an engine; that of 8, which this model has not, is an error as it was before."""
+    make_fixed_batch(tmp_path / "source")
+    converter = trt.TrtGraphConverterV2(str(tmp_path / "source"), use_dynamic_shape=True)
+    converter.convert()
+    samples = [np.ones((batch, 6), np.float32) for batch in (4, 8)]
+    with pytest.raises(BuildError, match="for x=8x6 was not built"):
+        converter.build(lambda: iter(samples))
+    [told] = [record for record in caplog.records if "has no engine for the range x=4..8x6" in record.getMessage()]
+    assert told.levelno == logging.WARNING
+    assert [engine.shapes.describe() for engine in converter._converter.engines] == ["x=4x6"]

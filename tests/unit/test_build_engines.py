@@ -169,3 +169,4 @@ def test_a_range_of_a_model_whose_batch_is_a_constant_inside_is_refused(tmp_path
     ) as caught:
         build_engine(write_model(tmp_path, target=(1, 4), shapes=RANGE), tmp_path)
     assert "beforehand.errors" not in str(caught.value)
+    assert caught.value.cause == "range"
