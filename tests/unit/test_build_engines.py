@@ -47,6 +47,12 @@ def test_equal_parts_have_an_equal_key() -> None:
     assert spec.key == plan().key
 
 
+def test_profiles_that_differ_in_the_shapes_accepted_alone_are_two() -> None:
+    together = dataclasses.replace(RANGE, one_batch=True)
+    specs = plan_engines({0: LOWERED}, [(0, RANGE), (0, together), (0, RANGE)], Backend(), Options())
+    assert [spec.shapes.one_batch for spec in specs] == [False, True]
+
+
 def test_what_cannot_change_an_engine_is_not_in_its_key() -> None:
     same = {"minimum_segment_size": 7, "max_engines": 3, "maximum_cached_engines": 2, "timeout_s": 5.0}
     assert plan(**same).key == plan().key
@@ -64,6 +70,8 @@ def test_each_part_alone_changes_the_key() -> None:
         plan(shapes=ShapeSet(("x",), ((2, 4),))).key,
         plan(shapes=RANGE).key,
         plan(shapes=dataclasses.replace(RANGE, max_shapes=((9, 4),))).key,
+        plan(shapes=dataclasses.replace(RANGE, opt_shapes=((2, 4),))).key,
+        plan(shapes=dataclasses.replace(RANGE, one_batch=True)).key,
         plan(backend=newer).key,
         plan(backend=other).key,
         plan(precision_mode="FP16").key,
@@ -71,7 +79,7 @@ def test_each_part_alone_changes_the_key() -> None:
         plan(max_workspace_size_bytes=1).key,
         plan(use_calibration=False).key,
     }
-    assert len(keys) == 12
+    assert len(keys) == 14
 
 
 @pytest.mark.parametrize("shapes", [SHAPES, RANGE], ids=["one shape", "a range"])
@@ -161,3 +169,4 @@ def test_a_range_of_a_model_whose_batch_is_a_constant_inside_is_refused(tmp_path
     ) as caught:
         build_engine(write_model(tmp_path, target=(1, 4), shapes=RANGE), tmp_path)
     assert "beforehand.errors" not in str(caught.value)
+    assert caught.value.cause == "range"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from beforehand.backends.protocol import Backend
 from beforehand.options import Options
@@ -50,7 +51,7 @@ def plan_engines(
 
 def make_key(spec: EngineSpec, digest: str) -> str:
     """Hash of everything that can change an engine: graph and weights (by `digest`), shapes, backend, options."""
-    parts = {
+    parts: dict[str, Any] = {
         "graph": digest,
         "names": [spec.input_names, spec.output_names],
         "shapes": spec.shapes.shapes,
@@ -61,4 +62,10 @@ def make_key(spec: EngineSpec, digest: str) -> str:
     }
     if spec.shapes.is_range:  # only then, so that the keys of engines built before there were ranges stay
         parts["max_shapes"] = spec.shapes.max_shapes
+    # What follows is rare, and likewise there only where it is given. `one_batch` changes which calls the engine serves, not
+    # the engine; but a key also stands for a line of the manifest, and two of them must not be taken for one.
+    if spec.shapes.opt_shapes:
+        parts["opt_shapes"] = spec.shapes.opt_shapes
+    if spec.shapes.one_batch:
+        parts["one_batch"] = True
     return hash_data(parts)
