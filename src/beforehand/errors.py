@@ -30,7 +30,8 @@ BeforehandError
 ├── RunError                         a loaded model
 │   ├── EngineRunError        BH601  a backend failed while it ran an engine (RuntimeError)
 │   ├── NoEnginesError        BH602  an object that holds no engines (ValueError)
-│   └── ContractError         BH603  TensorFlow no longer carries the saved form (RuntimeError)
+│   ├── ContractError         BH603  TensorFlow no longer carries the saved form (RuntimeError)
+│   └── UnseenShapeError      BH604  shapes that no engine serves, and on_unseen_shape="error" (ValueError)
 └── BackendError              BH701  a backend that is unknown or cannot be used here (RuntimeError)
 """
 
@@ -268,6 +269,15 @@ class ContractError(RunError, RuntimeError):
     """This TensorFlow does not carry the saved form any more. `beforehand doctor` shows which part."""
 
     code = "BH603"
+
+
+class UnseenShapeError(RunError, ValueError):
+    """No engine serves the shapes of a call, and the policy `on_unseen_shape` is "error".
+
+    Build for these shapes, or let TensorFlow answer: `beforehand.set_policies(loaded, on_unseen_shape="native")`.
+    """
+
+    code = "BH604"
 
 
 class BackendError(BeforehandError, RuntimeError):

@@ -13,7 +13,8 @@ import numpy as np
 
 from beforehand import environment
 from beforehand.errors import BeforehandError, EngineRunError, record_error
-from beforehand.records import Engine, Manifest, SegmentRecord, Shape, Signature
+from beforehand.records import Engine, Manifest, Policies, SegmentRecord, Shape, Signature
+from beforehand.runtime.build_requests import BuildRequests
 from beforehand.runtime.loaded_engine import LoadedEngine
 from beforehand.store import layout
 
@@ -25,8 +26,14 @@ class ModelRuntime:
     """Engines of one model, by segment and shapes. All methods may be called by several threads at once."""
 
     def __init__(
-        self, signatures: Sequence[Signature], segments: Sequence[SegmentRecord], folder: pathlib.Path
+        self,
+        signatures: Sequence[Signature],
+        segments: Sequence[SegmentRecord],
+        folder: pathlib.Path,
+        policies: Policies = Policies(),  # noqa: B008 (frozen)
     ) -> None:
+        self.policies = policies
+        self.builds: BuildRequests | None = None
         self.signatures = tuple(signatures)
         self.segments = tuple(segments)
         self.folder = folder
@@ -49,7 +56,7 @@ class ModelRuntime:
             model = cls((), (), file.parent)
             model.error = error
             return model
-        model = cls(manifest.signatures, manifest.segments, file.parent)
+        model = cls(manifest.signatures, manifest.segments, file.parent, manifest.policies)
         for engine in manifest.engines:
             model.add_engine(engine)
         return model
@@ -64,6 +71,10 @@ class ModelRuntime:
             others = [other for other in self._ranges[segment] if other.record.shapes != engine.shapes]
             # A new tuple: calls under way read the old one.
             self._ranges[segment] = tuple(sorted([*others, loaded], key=lambda item: item.record.shapes.count_shapes()))
+
+    def add_built(self, engine: Engine, folder: pathlib.Path) -> None:
+        """As `add_engine`, for an engine that was built at run time into a folder of its own; counted as a build."""
+        raise NotImplementedError  # comes with the next commits
 
     def run(
         self, signature: int, segment: int, inputs: Sequence[np.ndarray[Any, Any]]
