@@ -15,6 +15,12 @@ from beforehand import environment
 from beforehand.errors import BeforehandError, EngineRunError, record_error
 from beforehand.records import Engine, Manifest, Policies, SegmentRecord, Shape, Signature
 from beforehand.runtime.build_requests import BuildRequests
+from beforehand.runtime.choose_engines import (
+    answer_mismatch,
+    choose_engines,
+    describe_mismatch,
+    find_fingerprints,
+)
 from beforehand.runtime.loaded_engine import LoadedEngine
 from beforehand.store import layout
 
@@ -34,6 +40,7 @@ class ModelRuntime:
     ) -> None:
         self.policies = policies
         self.builds: BuildRequests | None = None
+        self.other_files: tuple[str, ...] = ()  # of the manifest, but not for this process; they go where it goes
         self.signatures = tuple(signatures)
         self.segments = tuple(segments)
         self.folder = folder
@@ -47,7 +54,13 @@ class ModelRuntime:
 
     @classmethod
     def open(cls, file: pathlib.Path, read: Callable[[pathlib.Path], Manifest]) -> ModelRuntime:
-        """The model of a manifest. One that cannot be read gives a model that answers natively, and a warning."""
+        """The model of a manifest, with the engines that fit this machine.
+
+        A manifest that cannot be read gives a model that answers natively, and a warning.
+
+        Raises:
+            EngineMismatchError: BH605, engines do not fit here, and the policy `on_mismatch` is "error".
+        """
         try:
             manifest = read(file)
         except BeforehandError as error:
@@ -57,8 +70,14 @@ class ModelRuntime:
             model.error = error
             return model
         model = cls(manifest.signatures, manifest.segments, file.parent, manifest.policies)
-        for engine in manifest.engines:
+        here = find_fingerprints(engine.backend for engine in manifest.engines)
+        chosen = choose_engines(manifest.engines, here)
+        for engine in chosen.usable:
             model.add_engine(engine)
+        model.other_files = tuple(engine.file for engine in manifest.engines if engine not in chosen.usable)
+        if chosen.foreign:
+            mismatch = describe_mismatch(chosen, here, layout.find_saved_model(file))
+            answer_mismatch(chosen.foreign, mismatch, model.policies.on_mismatch, model.builds)
         return model
 
     def add_engine(self, engine: Engine) -> None:
@@ -164,7 +183,8 @@ class ModelRuntime:
 
     def list_files(self) -> tuple[pathlib.Path, ...]:
         """The engine files that exist."""
-        files = [layout.find_engine_file(self.folder, engine.record.file) for engine in self._list_engines()]
+        names = [*(engine.record.file for engine in self._list_engines()), *self.other_files]
+        files = [layout.find_engine_file(self.folder, name) for name in names]
         return tuple(file for file in files if file.is_file())
 
     def close(self) -> None:
