@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from beforehand.errors import last_error as last_error
     from beforehand.loaded import disabled as disabled
     from beforehand.loaded import enable as enable
+    from beforehand.loaded import reset_stats as reset_stats
+    from beforehand.loaded import set_policies as set_policies
     from beforehand.loaded import stats as stats
 
 # Public names and where they live; each is imported when it is first used.
@@ -30,6 +32,8 @@ _PUBLIC = {
     "enable": "beforehand.loaded",
     "errors": "",
     "last_error": "beforehand.errors",
+    "reset_stats": "beforehand.loaded",
+    "set_policies": "beforehand.loaded",
     "stats": "beforehand.loaded",
     "trt_convert": "",
 }
@@ -42,6 +46,8 @@ __all__ = [
     "enable",
     "errors",
     "last_error",
+    "reset_stats",
+    "set_policies",
     "stats",
     "trt_convert",
 ]

@@ -48,3 +48,17 @@ def read_max_engines() -> int:
         return int(value) if value else 20
     except ValueError:
         return 20
+
+
+def read_policies() -> dict[str, tuple[str, str]]:
+    """BEFOREHAND_ON_UNSEEN_SHAPE and BEFOREHAND_ON_MISMATCH, where set: {policy: (variable, value)}, not checked.
+
+    They stand above what the converted model says, and below `beforehand.set_policies`.
+    """
+    found = {}
+    for policy in ("on_unseen_shape", "on_mismatch"):
+        variable = f"BEFOREHAND_{policy.upper()}"
+        value = os.environ.get(variable, "").strip().lower()
+        if value:
+            found[policy] = (variable, value)
+    return found

@@ -24,6 +24,8 @@ from beforehand.records import UNBOUNDED, EngineSpec, ShapeSet
 
 # f32 is said outright: OpenVINO takes bf16 by itself on CPUs that have it, and results then differ between CPUs.
 _CONFIG = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
+# An exported engine holds no hint (files built with either are equal): the one given at import decides.
+_HINTS = {"latency": "LATENCY", "throughput": "THROUGHPUT"}
 _DEVICE = "CPU"
 _LARGE_BYTES = 1 << 16
 _ALIGNMENT = 64
@@ -104,7 +106,12 @@ class OpenVinoBackend:
         return bytes(exported.getvalue() if hasattr(exported, "getvalue") else exported)
 
     def load(
-        self, data: np.ndarray[Any, Any], input_names: Sequence[str], output_names: Sequence[str]
+        self,
+        data: np.ndarray[Any, Any],
+        input_names: Sequence[str],
+        output_names: Sequence[str],
+        *,
+        performance_hint: str = "latency",
     ) -> OpenVinoExecutable:
         """Import a built engine; nothing is compiled from a model."""
         openvino = import_openvino()
@@ -112,7 +119,8 @@ class OpenVinoBackend:
         # OpenVINO looks for ./.bin, and ends the process where that may not be asked: ask first, an error can be told.
         with contextlib.suppress(FileNotFoundError):
             os.stat(".bin")
-        compiled = self._core.import_model(openvino.Tensor(data, shared_memory=True), _DEVICE, _CONFIG)
+        config = {**_CONFIG, "PERFORMANCE_HINT": _HINTS[performance_hint]}
+        compiled = self._core.import_model(openvino.Tensor(data, shared_memory=True), _DEVICE, config)
         return OpenVinoExecutable(compiled, data, input_names, output_names)
 
 

@@ -68,5 +68,20 @@ class Backend(Protocol):
     def build(self, spec: EngineSpec) -> bytes:
         """Build one engine. Called in a process of its own."""
 
-    def load(self, data: np.ndarray[Any, Any], input_names: Sequence[str], output_names: Sequence[str]) -> Executable:
-        """Open a built engine. `data` (uint8) was checked against its hash; it may be kept."""
+    def load(
+        self,
+        data: np.ndarray[Any, Any],
+        input_names: Sequence[str],
+        output_names: Sequence[str],
+        *,
+        performance_hint: str = "latency",
+    ) -> Executable:
+        """Open a built engine.
+
+        Args:
+            data: uint8, checked against its hash; it may be kept.
+            input_names: Names of the inputs in the engine, in the order in which they will be given.
+            output_names: Names of the outputs, in the order in which they are wanted.
+            performance_hint: "latency" (all cores for one call) or "throughput" (several calls at once); no part of the
+                built engine.
+        """
