@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from beforehand.backends.registry import find_backend
 from beforehand.errors import BackendError, CalibrationError, ConvertedTwiceError, NotConvertedError, SignatureError
 from beforehand.options import make_options
-from beforehand.records import Engine, Manifest, SegmentRecord, Signature
+from beforehand.records import Engine, Manifest, Policies, SegmentRecord, Signature
 from beforehand.report.find_range_offers import find_range_offers
 from beforehand.report.summarize import Summary, make_summary
 from beforehand.saved_model.read_samples import read_samples
@@ -211,6 +211,14 @@ class Converter:
                 for node in partition.left_out
             ),
             not_kept=conversion.not_kept,
+            policies=Policies(
+                self.options.on_unseen_shape,
+                self.options.on_mismatch,
+                self.options.maximum_cached_engines,
+                self.options.performance_hint,
+                self.options.timeout_s,
+            ),
+            options=self.options.to_key(),
         )
 
     def summary(self) -> Summary:

@@ -122,7 +122,7 @@ class LiveModel:
         callables = {
             item.name: make_callable(item, self.functions[item.signature]) for item in self._conversion.callables
         }
-        return ConvertedModel(self.functions, callables, self._state)
+        return ConvertedModel(self.functions, callables, self._state, self._conversion.lowered)
 
 
 def _release(key: int, scratch: tempfile.TemporaryDirectory[str]) -> None:

@@ -118,7 +118,14 @@ def test_the_json_has_the_form_that_other_tools_read(folder: pathlib.Path, capsy
         "signature": "serving_default",
     }  # fmt: skip
     manifest_bytes = layout.find_manifest(folder).stat().st_size
-    split = {"saved_model": 5, "variables": 7, "engines": 2 * len(BYTES), "manifest": manifest_bytes, "other": 0}
+    split = {
+        "saved_model": 5,
+        "variables": 7,
+        "engines": 2 * len(BYTES),
+        "manifest": manifest_bytes,
+        "sources": 0,
+        "other": 0,
+    }
     assert found["disk"] == {**split, "total": sum(split.values())}
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 
 from beforehand.backends.protocol import Backend
 from beforehand.options import Options
-from beforehand.records import EngineSpec, LoweredSegment, ShapeSet
+from beforehand.records import EngineSpec, LoweredSegment, Manifest, ShapeSet
 from beforehand.store.hashing import hash_data
 
 
@@ -46,6 +46,42 @@ def plan_engines(
         key = make_key(spec, lowered.digest)
         specs.setdefault(f"{index}/{key}", dataclasses.replace(spec, key=key))
     return tuple(specs.values())
+
+
+def make_spec(
+    manifest: Manifest, segment: int, shapes: ShapeSet, backend: Backend, target: str | None = None
+) -> EngineSpec:
+    """What `plan_engines` would have planned when the model was converted, from what the saved model keeps.
+
+    Args:
+        manifest: Of a converted SavedModel that has its sources.
+        segment: Index of the segment.
+        shapes: What the engine is to serve.
+        backend: Who builds.
+        target: As the option of that name, whose value at the conversion is taken for None.
+
+    Returns:
+        The specification; its `onnx_file` is what `restore_onnx` gives, and yet to be set.
+    """
+    source = manifest.sources[segment]
+    asked = {**dict(manifest.options), "backend": backend.name}
+    if target is not None:
+        asked["target"] = target
+    spec = EngineSpec(
+        segment=manifest.segments[segment].name,
+        segment_index=segment,
+        onnx_file="",
+        input_names=source.input_names,
+        output_names=source.output_names,
+        shapes=shapes,
+        backend=backend.name,
+        backend_version=backend.probe().version,
+        precision=asked["precision_mode"],
+        target=backend.describe_target(asked["target"]),
+        options=tuple((name, asked[name]) for name, _ in manifest.options),
+        key="",
+    )
+    return dataclasses.replace(spec, key=make_key(spec, source.digest))
 
 
 # Raised when the same parts come to another engine, because a backend is asked otherwise.

@@ -104,7 +104,7 @@ def _format_native_nodes(found: dict[str, Any]) -> list[str]:
 
 def _format_disk(found: dict[str, Any]) -> str:
     disk = found["disk"]
-    rest = disk["manifest"] + disk["other"]
+    rest = disk["manifest"] + disk["sources"] + disk["other"]
     parts = {
         "TensorFlow's weights": disk["variables"], "saved_model.pb": disk["saved_model"], "engines": disk["engines"],
         "other": rest,

@@ -109,9 +109,11 @@ def _decode_policies(data: dict[str, Any]) -> Policies:
 
 
 def _decode_source(data: dict[str, Any]) -> SegmentSource:
-    pieces = tuple((offset, length) for offset, length in data["pieces"])
-    inputs, outputs = tuple(data["input_names"]), tuple(data["output_names"])
-    return SegmentSource(data["onnx_file"], data["weights_file"], pieces, inputs, outputs, data["digest"])
+    tuples = {name: tuple(data[name]) for name in ("weights_files", "input_names", "output_names")}
+    fields = {name: tuples.get(name, data[name]) for name in SegmentSource.__dataclass_fields__}
+    return SegmentSource(
+        **{**fields, "pieces": tuple((file, offset, length) for file, offset, length in data["pieces"])}
+    )
 
 
 def _encode_spec(spec: TensorSpec) -> dict[str, Any]:
