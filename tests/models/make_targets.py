@@ -19,14 +19,14 @@ KEY = "serving_default"
 BATCHES = (2, 5)
 
 
-def make_source(folder: pathlib.Path, seed: int = 3, width: int = 8) -> pathlib.Path:
+def make_source(folder: pathlib.Path, seed: int = 3, width: int = 4000) -> pathlib.Path:
     """A SavedModel of x (?, 6) -> y (?, 4): of equal names whatever the seed, with other weights."""
     import tensorflow as tf
 
     rng = np.random.default_rng(seed)
     module = tf.Module()
     module.first = tf.Variable(rng.normal(0, 0.5, (6, width)).astype(np.float32))
-    module.second = tf.Variable(rng.normal(0, 0.5, (width, 4)).astype(np.float32))
+    module.second = tf.Variable(rng.normal(0, 0.02, (width, 4)).astype(np.float32))
 
     @tf.function(input_signature=[tf.TensorSpec([None, 6], tf.float32, name="x")])
     def call(x: Any) -> dict[str, Any]:
