@@ -67,6 +67,7 @@ class Converter:
         self.options = make_options(options)
         self._backend = find_backend(self.options.backend)
         self._backend.check_precision(self.options.precision_mode)
+        self._backend.describe_target(self.options.target)  # refuses what cannot be built here
         probe = self._backend.probe()
         if not probe.usable:
             raise BackendError(f"the backend {probe.name} cannot be used here", why=probe.why_not, advice=probe.advice)

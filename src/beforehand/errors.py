@@ -31,7 +31,8 @@ BeforehandError
 │   ├── EngineRunError        BH601  a backend failed while it ran an engine (RuntimeError)
 │   ├── NoEnginesError        BH602  an object that holds no engines (ValueError)
 │   ├── ContractError         BH603  TensorFlow no longer carries the saved form (RuntimeError)
-│   └── UnseenShapeError      BH604  shapes that no engine serves, and on_unseen_shape="error" (ValueError)
+│   ├── UnseenShapeError      BH604  shapes that no engine serves, and on_unseen_shape="error" (ValueError)
+│   └── EngineMismatchError   BH605  engines for another machine or version, and on_mismatch="error" (RuntimeError)
 └── BackendError              BH701  a backend that is unknown or cannot be used here (RuntimeError)
 """
 
@@ -278,6 +279,16 @@ class UnseenShapeError(RunError, ValueError):
     """
 
     code = "BH604"
+
+
+class EngineMismatchError(RunError, RuntimeError):
+    """Engines were built for another CPU, or by another version of the backend, than this process has.
+
+    Raised from `tf.saved_model.load` if the policy `on_mismatch` is "error"; else it is one line in the log, and
+    TensorFlow answers. `beforehand add-target DIR` builds the engines for this machine too.
+    """
+
+    code = "BH605"
 
 
 class BackendError(BeforehandError, RuntimeError):

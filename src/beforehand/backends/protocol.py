@@ -52,8 +52,15 @@ class Backend(Protocol):
     def probe(self) -> Probe:
         """What is found here; never raises, imports nothing that is not installed."""
 
+    def find_version(self) -> str:
+        """The version of what builds and runs engines here; empty if it is not installed. Imports nothing."""
+
     def describe_target(self, target: str) -> str:
-        """The fingerprint of what engines are built for: `target`, or this machine if it is empty."""
+        """The fingerprint of what engines are built for: `target`, or this machine if it is empty. Imports nothing heavy.
+
+        Raises:
+            OptionValueError: BH102, a target that cannot be built for here.
+        """
 
     def check_precision(self, precision: str) -> None:
         """Refuse a precision that this backend does not have here.

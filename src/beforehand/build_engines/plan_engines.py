@@ -10,6 +10,11 @@ from beforehand.options import Options
 from beforehand.records import EngineSpec, LoweredSegment, Manifest, ShapeSet
 from beforehand.store.hashing import hash_data
 
+# Raised when the same parts come to another engine, because a backend is asked otherwise.
+_RECIPE = 1
+# Options that stand in the key as what they came to: the target "" is this machine's, and has its key.
+_RESOLVED = ("backend", "precision_mode", "target")
+
 
 def plan_engines(
     segments: Mapping[int, LoweredSegment],
@@ -86,15 +91,16 @@ def make_spec(
 
 def make_key(spec: EngineSpec, digest: str) -> str:
     """Hash of everything that can change an engine: graph and weights (by `digest`), shapes, backend, options."""
-    parts = {
-        "graph": digest,
-        "names": [spec.input_names, spec.output_names],
-        "shapes": spec.shapes.shapes,
-        "backend": [spec.backend, spec.backend_version],
-        "precision": spec.precision,
-        "target": spec.target,
-        "options": spec.options,
-    }
-    if spec.shapes.is_range:  # only then, so that the keys of engines built before there were ranges stay
-        parts["max_shapes"] = spec.shapes.max_shapes
-    return hash_data(parts)
+    shapes = spec.shapes
+    return hash_data(
+        {
+            "recipe": _RECIPE,
+            "graph": digest,
+            "names": [spec.input_names, spec.output_names],
+            "shapes": [shapes.shapes, shapes.max_shapes, shapes.opt_shapes, shapes.one_batch],
+            "backend": [spec.backend, spec.backend_version],
+            "precision": spec.precision,
+            "target": spec.target,
+            "options": sorted(pair for pair in spec.options if pair[0] not in _RESOLVED),
+        }
+    )

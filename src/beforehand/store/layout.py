@@ -31,6 +31,11 @@ def find_manifest(folder: pathlib.Path) -> pathlib.Path:
     return folder / ASSETS / MANIFEST
 
 
+def find_saved_model(manifest: pathlib.Path) -> pathlib.Path:
+    """The folder of the SavedModel that a manifest belongs to."""
+    return manifest.parent.parent
+
+
 def name_engine_file(segment: str, key: str, backend: str) -> str:
     """File name of an engine: readable, and different for every key."""
     return f"{segment}.{key[:16]}.{backend}"
