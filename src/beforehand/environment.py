@@ -31,6 +31,11 @@ def set_isa_limit(value: str) -> None:
     os.environ["ONEDNN_MAX_CPU_ISA"] = value
 
 
+def read_cache_folder() -> str:
+    """BEFOREHAND_CACHE: the folder of engines that are built at run time; empty means the user's cache folder."""
+    return os.environ.get("BEFOREHAND_CACHE", "").strip()
+
+
 def read_log_level() -> str:
     """BEFOREHAND_LOG=debug|info|warning|error: level of the logger `beforehand`; empty means unchanged."""
     return os.environ.get("BEFOREHAND_LOG", "").strip().upper()

@@ -25,6 +25,8 @@ def stats(loaded: Any) -> dict[str, Any]:
           smallest, and `max_shapes`, else None, the largest. `loads`: how often its file was opened; `evictions`: how often
           it was closed for another (see `maximum_cached_engines`); `builds`: 1 if it was built at run time.
         - `builds`: engines built at run time.
+        - `failed_builds`: a list of {"segment", "shapes", "max_shapes", "reason"}: engines asked for at run time that could
+          not be built.
         - `unseen_shapes`: a list of {"segment", "shapes", "count"}: calls that no engine serves.
         - `more_unseen_calls`: calls of unseen shapes beyond the first 1,000 distinct ones.
 
@@ -33,7 +35,7 @@ def stats(loaded: Any) -> dict[str, Any]:
     """
     from beforehand.runtime import models  # noqa: PLC0415
 
-    merged: dict[str, Any] = {"signatures": {}, "engine_seconds": {}, "engines": [], "builds": 0}
+    merged: dict[str, Any] = {"signatures": {}, "engine_seconds": {}, "engines": [], "builds": 0, "failed_builds": []}
     merged |= {"unseen_shapes": [], "more_unseen_calls": 0}
     for key in _find_keys(loaded):
         found = models.find_model(key).list_stats()
@@ -42,7 +44,7 @@ def stats(loaded: Any) -> dict[str, Any]:
             merged["signatures"][name] = {counter: before[counter] + count for counter, count in calls.items()}
         for name, seconds in found["engine_seconds"].items():
             merged["engine_seconds"][name] = merged["engine_seconds"].get(name, 0.0) + seconds
-        for name in ("engines", "unseen_shapes", "builds", "more_unseen_calls"):
+        for name in ("engines", "unseen_shapes", "builds", "failed_builds", "more_unseen_calls"):
             merged[name] += found[name]
     return merged
 

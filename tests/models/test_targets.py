@@ -7,6 +7,7 @@ import logging
 import os
 import pathlib
 import shutil
+import time
 from typing import Any
 
 import numpy as np
@@ -117,6 +118,61 @@ def test_the_policy_of_the_conversion_is_kept_and_the_environment_changes_it(
     monkeypatch.setenv("BEFOREHAND_ON_MISMATCH", "native")
     edit_manifest(folder, lambda data: data["policies"].update(on_mismatch="error"))
     assert check_answers(source, tf.saved_model.load(str(folder)))["native_calls"] == 2
+
+
+def wait_for_builds(loaded: Any, count: int) -> None:
+    end = time.monotonic() + 120
+    while beforehand.stats(loaded)["builds"] < count:
+        assert time.monotonic() < end, beforehand.stats(loaded)
+        time.sleep(0.1)
+
+
+def test_rebuild_builds_into_the_users_cache_and_the_next_load_finds_it(
+    source: pathlib.Path,
+    built: pathlib.Path,
+    tmp_path: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def edit(data: dict[str, Any]) -> None:
+        data["policies"]["on_mismatch"] = "rebuild"
+        set_engines(target="cpu-x86_64+other")(data)
+
+    monkeypatch.setenv("BEFOREHAND_CACHE", str(tmp_path / "cache"))
+    folder = copy_edited(built, tmp_path / "copy", edit)
+    before = {file: file.stat().st_mtime_ns for file in folder.rglob("*")}
+    with caplog.at_level(logging.WARNING, "beforehand"):
+        loaded = tf.saved_model.load(str(folder))
+    [line] = [record.getMessage() for record in caplog.records if "BH605" in record.getMessage()]
+    assert line.endswith("They are built in the background; until then such calls run natively, in TensorFlow.")
+    check_answers(source, loaded)
+    wait_for_builds(loaded, 2)
+    beforehand.stats(loaded)
+    calls = beforehand.stats(loaded)["signatures"][KEY]["engine_calls"]
+    assert check_answers(source, loaded)["engine_calls"] == calls + 2
+    assert {file: file.stat().st_mtime_ns for file in folder.rglob("*")} == before
+    # Nothing is built a second time, nor may it be.
+    monkeypatch.setenv("BEFOREHAND_FORBID_BUILD", "1")
+    again = tf.saved_model.load(str(folder))
+    end = time.monotonic() + 60
+    while len(beforehand.stats(again)["engines"]) < 2:
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    assert check_answers(source, again)["engine_calls"] == 2
+    assert beforehand.stats(again)["builds"] == 0
+
+
+def test_rebuild_of_a_damaged_engine_serves_again(
+    source: pathlib.Path, built: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BEFOREHAND_CACHE", str(tmp_path / "cache"))
+    folder = copy_edited(built, tmp_path / "copy", lambda data: data["policies"].update(on_mismatch="rebuild"))
+    alter(folder / layout.ASSETS / read_manifest(layout.find_manifest(folder)).engines[0].file)
+    loaded = tf.saved_model.load(str(folder))
+    check_answers(source, loaded, BATCHES[:1])
+    wait_for_builds(loaded, 1)
+    calls = beforehand.stats(loaded)["signatures"][KEY]["engine_calls"]
+    assert check_answers(source, loaded)["engine_calls"] == calls + 2
 
 
 def test_without_beforehand_in_the_process_no_fingerprint_matters(

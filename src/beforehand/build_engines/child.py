@@ -1,18 +1,24 @@
-"""The process that builds one engine: `python -m beforehand.build_engines.child SPEC.json ENGINE`.
+"""The process that builds one engine: `python -m beforehand.build_engines.child SPEC.json ENGINE PARENT`.
 
-It gets nothing of its parent but the specification, and leaves nothing but the engine file; its output is the log.
+It gets nothing of its parent but the specification, and leaves nothing but the engine file; its output is the log. It
+ends when its parent does, however that ended.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import pathlib
 import sys
+import threading
+import time
 from typing import Any
 
 from beforehand.backends.registry import find_backend
 from beforehand.records import EngineSpec, ShapeSet
 from beforehand.store import atomic
+
+_WATCH_S = 0.5
 
 
 def encode_spec(spec: EngineSpec) -> dict[str, Any]:
@@ -31,10 +37,17 @@ def decode_spec(data: dict[str, Any]) -> EngineSpec:
 
 def main(arguments: list[str]) -> int:
     """Build the engine of a specification file."""
-    spec_file, engine_file = map(pathlib.Path, arguments)
+    spec_file, engine_file = map(pathlib.Path, arguments[:2])
+    threading.Thread(target=_end_with, args=(int(arguments[2]),), daemon=True).start()
     spec = decode_spec(json.loads(spec_file.read_text()))
     atomic.write_bytes(engine_file, find_backend(spec.backend).build(spec))
     return 0
+
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(_WATCH_S)
+    os._exit(1)  # a backend's threads may be at work
 
 
 if __name__ == "__main__":

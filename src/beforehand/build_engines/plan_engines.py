@@ -10,6 +10,11 @@ from beforehand.options import Options
 from beforehand.records import EngineSpec, LoweredSegment, Manifest, ShapeSet
 from beforehand.store.hashing import hash_data
 
+# Raised when the same parts come to another engine, because a backend is asked otherwise.
+_RECIPE = 1
+# Options that stand in the key as what they came to: the target "" is this machine's, and has its key.
+_RESOLVED = ("backend", "precision_mode", "target")
+
 
 def plan_engines(
     segments: Mapping[int, LoweredSegment],
@@ -82,12 +87,6 @@ def make_spec(
         key="",
     )
     return dataclasses.replace(spec, key=make_key(spec, source.digest))
-
-
-# Raised when the same parts come to another engine, because a backend is asked otherwise.
-_RECIPE = 1
-# Options that stand in the key as what they came to: the target "" is this machine's, and has its key.
-_RESOLVED = ("backend", "precision_mode", "target")
 
 
 def make_key(spec: EngineSpec, digest: str) -> str:

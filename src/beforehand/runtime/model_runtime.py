@@ -14,6 +14,7 @@ import numpy as np
 from beforehand import environment
 from beforehand.errors import BeforehandError, EngineRunError, IntegrityError, UnseenShapeError, record_error
 from beforehand.records import Engine, Manifest, Policies, SegmentRecord, ShapeSet, Signature
+from beforehand.runtime.background_builds import BackgroundBuilds
 from beforehand.runtime.build_requests import BuildRequests
 from beforehand.runtime.choose_engines import (
     answer_mismatch,
@@ -71,6 +72,7 @@ class ModelRuntime:
         self._native_calls: Counter[int] = Counter()
         self._unseen = UnseenShapes()
         self._builds = 0
+        self._failures: list[dict[str, Any]] = []  # of builds
 
     @classmethod
     def open(cls, file: pathlib.Path, read: Callable[[pathlib.Path], Manifest]) -> ModelRuntime:
@@ -90,7 +92,10 @@ class ModelRuntime:
             model.error = error
             return model
         model = cls(manifest.signatures, manifest.segments, file.parent, manifest.policies)
-        model.keep_files(manifest.engines)
+        model.keep_files([engine.file for engine in manifest.engines])
+        model.keep_files([source.onnx_file for source in manifest.sources])
+        if manifest.sources:
+            model.builds = BackgroundBuilds(model, manifest, layout.find_saved_model(file))
         here = find_fingerprints(engine.backend for engine in manifest.engines)
         chosen = choose_engines(manifest.engines, here)
         for engine in chosen.usable:
@@ -101,22 +106,34 @@ class ModelRuntime:
             answer_mismatch(chosen.foreign, mismatch, model.policies.on_mismatch, model.builds)
         return model
 
-    def keep_files(self, engines: Sequence[Engine]) -> None:
-        """Count these engines' files among those of the model, whether or not they can be used here."""
-        self._files.update((layout.find_engine_file(self.folder, engine.file), None) for engine in engines)
+    def keep_files(self, names: Sequence[str]) -> None:
+        """Count these files among those of the model, whether or not they can be used here."""
+        self._files.update((layout.find_engine_file(self.folder, name), None) for name in names)
 
     def add_engine(self, engine: Engine) -> None:
         """Serve the engine's shapes with it from now on; a range only where there is no engine of that very shape."""
-        self.keep_files([engine])
+        self.keep_files([engine.file])
         table = self._tables[engine.segment_index]
         table.add(LoadedEngine(engine, self.folder, table))
 
-    def add_built(self, engine: Engine, folder: pathlib.Path) -> None:
-        """As `add_engine`, for an engine that was built at run time into a folder of its own; counted as a build."""
+    def add_built(self, engine: Engine, folder: pathlib.Path, *, built: bool = True) -> None:
+        """As `add_engine`, for an engine that was built at run time into a folder of its own.
+
+        Args:
+            engine: Its record.
+            folder: Where its file is.
+            built: Count it as a build; False for one that another process built.
+        """
         table = self._tables[engine.segment_index]
-        table.add(LoadedEngine(engine, folder, table, built=True))
+        table.add(LoadedEngine(engine, folder, table, built=built))
         with self._lock:
-            self._builds += 1
+            self._builds += built
+
+    def add_failure(self, segment: int, shapes: ShapeSet, reason: str) -> None:
+        """Remember, for `stats`, that an engine asked for at run time could not be built."""
+        described = {"shapes": shapes.to_dict(), "max_shapes": shapes.to_max_dict()}
+        with self._lock:
+            self._failures.append({"segment": self.segments[segment].name, **described, "reason": reason})
 
     def set_policies(self, policies: Policies) -> None:
         """Follow these from now on. The performance hint is that of engines opened from now on."""
@@ -248,7 +265,7 @@ class ModelRuntime:
     def list_stats(self) -> dict[str, Any]:
         """The counters, as plain data (the form that `beforehand.stats` promises)."""
         with self._lock:
-            native_calls, builds = Counter(self._native_calls), self._builds
+            native_calls, builds, failures = Counter(self._native_calls), self._builds, list(self._failures)
         unseen, more = self._unseen.read()
         calls: Counter[int] = Counter()
         seconds: dict[int, float] = {}
@@ -265,6 +282,7 @@ class ModelRuntime:
             "engine_seconds": {signature.key: seconds.get(i, 0.0) for i, signature in enumerate(self.signatures)},
             "engines": [engine.list_stats() for table in self._tables for engine in table.list_engines()],
             "builds": builds,
+            "failed_builds": failures,
             "unseen_shapes": [
                 {"segment": self.segments[i].name, "shapes": self._name_shapes(i, shapes), "count": count}
                 for (i, shapes), count in unseen.items()

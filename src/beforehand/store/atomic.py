@@ -47,6 +47,14 @@ def put_file(source: pathlib.Path, target: pathlib.Path) -> None:
     sync_folder(target.parent)
 
 
+def move_file(source: pathlib.Path, target: pathlib.Path) -> None:
+    """Move a file within a file system, so that a reader of `target` sees the old one or the new one, whole."""
+    with source.open("rb") as file:
+        os.fsync(file.fileno())
+    source.replace(target)
+    sync_folder(target.parent)
+
+
 def sync_folder(folder: pathlib.Path) -> None:
     """Make the names in a folder durable."""
     with contextlib.suppress(OSError):  # not every file system can open a folder

@@ -96,7 +96,7 @@ def encode_manifest(manifest: Manifest) -> dict[str, Any]:
         "versions": dict(manifest.versions),
         "signatures": [_encode_signature(signature) for signature in manifest.signatures],
         "segments": [_encode_segment(segment) for segment in manifest.segments],
-        "engines": [_encode_engine(engine) for engine in manifest.engines],
+        "engines": [encode_engine(engine) for engine in manifest.engines],
         "native_nodes": [{"signature": key, **vars(node)} for key, node in manifest.native_nodes],
         "not_kept": list(manifest.not_kept),
         "policies": vars(manifest.policies),
@@ -113,7 +113,7 @@ def decode_manifest(data: dict[str, Any]) -> Manifest:
         versions=tuple(data["versions"].items()),
         signatures=tuple(_decode_signature(item) for item in data["signatures"]),
         segments=tuple(_decode_segment(item) for item in data["segments"]),
-        engines=tuple(_decode_engine(item) for item in data["engines"]),
+        engines=tuple(decode_engine(item) for item in data["engines"]),
         native_nodes=tuple(
             (item["signature"], LeftOut(item["name"], item["op"], item["reason"], item["detail"]))
             for item in data["native_nodes"]
@@ -199,7 +199,8 @@ def _decode_segment(data: dict[str, Any]) -> SegmentRecord:
     )
 
 
-def _encode_engine(engine: Engine) -> dict[str, Any]:
+def encode_engine(engine: Engine) -> dict[str, Any]:
+    """An engine's record as plain data."""
     shapes = engine.shapes
     data = {**vars(engine), "shapes": _encode_shapes(shapes.names, shapes.shapes)}
     for name in ("max_shapes", "opt_shapes"):
@@ -212,7 +213,8 @@ def _encode_shapes(names: tuple[str, ...], shapes: tuple[Shape, ...]) -> list[li
     return [[name, list(shape)] for name, shape in zip(names, shapes, strict=True)]
 
 
-def _decode_engine(data: dict[str, Any]) -> Engine:
+def decode_engine(data: dict[str, Any]) -> Engine:
+    """The inverse of `encode_engine`; raises KeyError, TypeError or ValueError where the data are damaged."""
     lists = {name: tuple(data[name]) for name in ("input_names", "output_names")}
     plain = {name: data[name] for name in Engine.__dataclass_fields__ if name not in ("shapes", *lists)}
     return Engine(**{**plain, **lists, "shapes": _decode_shape_set(data)})
