@@ -34,6 +34,17 @@ def test_the_blocks_of_the_readme_run_in_order_and_engines_serve_them(tmp_path: 
     assert "[*] Total number of TensorRT engines: 1" in result.stdout
 
 
+def test_the_blocks_about_targets_run_in_order(tmp_path: pathlib.Path) -> None:
+    script = tmp_path / "targets.py"
+    script.write_text("\n".join(read_blocks(ROOT / "docs" / "targets.md")))
+    environ = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    result = subprocess.run(
+        [sys.executable, str(script)], cwd=tmp_path, env=environ, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert "openvino 20" in result.stdout
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_every_link_within_the_repository_exists(document: pathlib.Path) -> None:
     missing = [target for target in _LINK.findall(document.read_text()) if not (document.parent / target).exists()]
