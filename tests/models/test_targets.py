@@ -175,12 +175,19 @@ def test_rebuild_of_a_damaged_engine_serves_again(
     assert check_answers(source, loaded)["engine_calls"] == calls + 2
 
 
-def test_without_beforehand_in_the_process_no_fingerprint_matters(
-    source: pathlib.Path, built: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+def test_where_beforehand_is_off_no_fingerprint_matters(
+    source: pathlib.Path,
+    built: pathlib.Path,
+    tmp_path: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     folder = copy_edited(built, tmp_path / "copy", set_engines(target="cpu-x86_64+other"))
     monkeypatch.setenv("BEFOREHAND_DISABLE", "1")
-    assert check_answers(source, tf.saved_model.load(str(folder)))["engine_calls"] == 0
+    monkeypatch.setenv("BEFOREHAND_ON_MISMATCH", "error")
+    with caplog.at_level(logging.WARNING, "beforehand"):
+        assert check_answers(source, tf.saved_model.load(str(folder)))["engine_calls"] == 0
+    assert not caplog.records
 
 
 def add_engines_of(other: pathlib.Path, data: dict[str, Any], folder: pathlib.Path) -> None:

@@ -101,7 +101,7 @@ class ModelRuntime:
         for engine in chosen.usable:
             model.add_engine(engine)
         model.foreign = chosen.foreign
-        if chosen.foreign:
+        if chosen.foreign and not environment.is_disabled():
             mismatch = describe_mismatch(chosen, here, layout.find_saved_model(file))
             answer_mismatch(chosen.foreign, mismatch, model.policies.on_mismatch, model.builds)
         return model
