@@ -184,16 +184,21 @@ class Converter:
         target = pathlib.Path(folder)
         check_target(target, source)
         engines = self.engines if save_engines else ()
-        if not self._engines:
-            _log.warning(
-                "%s is saved without engines: build() was not called. Every call runs natively, at TensorFlow's own "
-                "speed; nothing is built later, neither at load nor at the first call.",
-                target,
-            )
-        elif not engines:
-            _log.warning("%s is saved without its engines, as asked: every call runs natively.", target)
+        if not engines:
+            self._warn_of_no_engines(target)
         files = [self._work / engine.file for engine in engines]
         write_saved_model(target, live.to_converted_model(), self._make_manifest(engines), files, options)
+
+    def _warn_of_no_engines(self, target: pathlib.Path) -> None:
+        if self.options.on_unseen_shape == "build":
+            follows = "Calls run natively, at TensorFlow's own speed, until engines are built in the background."
+        else:
+            follows = (
+                "Every call runs natively, at TensorFlow's own speed; nothing is built later, neither at load nor at the "
+                "first call."
+            )
+        why = "without its engines, as asked." if self._engines else "without engines: build() was not called."
+        _log.warning("%s is saved %s %s", target, why, follows)
 
     def _make_manifest(self, engines: Sequence[Engine]) -> Manifest:
         _, conversion, segments, _ = self._check_converted("save()")
