@@ -142,3 +142,20 @@ def test_a_range_of_a_model_whose_batch_is_a_constant_inside_is_refused(tmp_path
     ) as caught:
         build_engine(write_model(tmp_path, target=(1, 4), shapes=RANGE), tmp_path)
     assert "beforehand.errors" not in str(caught.value)
+
+
+def test_a_build_ends_with_the_process_that_asked_for_it(tmp_path: pathlib.Path) -> None:
+    import json
+    import subprocess
+    import sys
+
+    (tmp_path / "spec.json").write_text(json.dumps(encode_spec(write_model(tmp_path))))
+    arguments = [str(tmp_path / "spec.json"), str(tmp_path / "engine"), "1"]  # process 1 is not its parent
+    child = [sys.executable, "-m", "beforehand.build_engines.child", *arguments]
+    assert subprocess.run(child, check=False, timeout=60).returncode == 1
+    assert not (tmp_path / "engine").exists()
+
+
+def test_a_build_can_be_ended_from_outside(tmp_path: pathlib.Path) -> None:
+    with pytest.raises(BuildError, match="SIGKILL"):
+        build_engine(write_model(tmp_path), tmp_path, on_start=lambda process: process.kill())
