@@ -48,6 +48,12 @@ def test_equal_parts_have_an_equal_key() -> None:
     assert spec.key == plan().key
 
 
+def test_profiles_that_differ_in_the_shapes_accepted_alone_are_two() -> None:
+    together = dataclasses.replace(RANGE, one_batch=True)
+    specs = plan_engines({0: LOWERED}, [(0, RANGE), (0, together), (0, RANGE)], Backend(), Options())
+    assert [spec.shapes.one_batch for spec in specs] == [False, True]
+
+
 def test_what_cannot_change_an_engine_is_not_in_its_key() -> None:
     same = {"minimum_segment_size": 7, "max_engines": 3, "maximum_cached_engines": 2, "timeout_s": 5.0}
     assert plan(**same).key == plan().key
@@ -142,6 +148,7 @@ def test_a_range_of_a_model_whose_batch_is_a_constant_inside_is_refused(tmp_path
     ) as caught:
         build_engine(write_model(tmp_path, target=(1, 4), shapes=RANGE), tmp_path)
     assert "beforehand.errors" not in str(caught.value)
+    assert caught.value.cause == "range"
 
 
 def test_a_build_ends_with_the_process_that_asked_for_it(tmp_path: pathlib.Path) -> None:
