@@ -26,7 +26,8 @@ BeforehandError
 ├── StoreError                       what is on disk
 │   ├── OutputExistsError     BH501  the output folder cannot be replaced (FileExistsError)
 │   ├── ManifestError         BH502  a manifest of an unknown version, or one that cannot be read (ValueError)
-│   └── IntegrityError        BH503  an engine file is missing or altered (RuntimeError)
+│   ├── IntegrityError        BH503  an engine file is missing or altered (RuntimeError)
+│   └── NoSourcesError        BH504  a converted SavedModel of which nothing more can be built (ValueError)
 ├── RunError                         a loaded model
 │   ├── EngineRunError        BH601  a backend failed while it ran an engine (RuntimeError)
 │   ├── NoEnginesError        BH602  an object that holds no engines (ValueError)
@@ -248,6 +249,12 @@ class IntegrityError(StoreError, RuntimeError):
     """An engine file is missing, truncated or altered: its hash is not the one in the manifest."""
 
     code = "BH503"
+
+
+class NoSourcesError(StoreError, ValueError):
+    """A converted SavedModel does not hold what its engines are built of, so that no more can be built of it alone."""
+
+    code = "BH504"
 
 
 class RunError(BeforehandError):

@@ -53,7 +53,7 @@ class LoadedEngine:
         self.record = record
         self.counts = CallCounts()
         self.last_used = 0.0
-        self._file = layout.find_engine_file(folder, record.file)
+        self._folder = folder
         self._table = table
         self._executable: Executable | None = None
         self._failure: BeforehandError | None = None  # why it cannot be opened
@@ -114,7 +114,7 @@ class LoadedEngine:
 
     def _load(self) -> Executable:
         record = self.record
-        data = read_verified_file(self._file, record.sha256)
+        data = read_verified_file(layout.find_engine_file(self._folder, record.file), record.sha256)
         self._table.make_room(self)  # not before: a file that is altered must not put out a good engine
         return find_backend(record.backend).load(
             data, record.input_names, record.output_names, performance_hint=self._table.performance_hint
@@ -146,11 +146,6 @@ class LoadedEngine:
             self.close()
             self._evicted = True
             self._evictions += 1
-
-    @property
-    def file(self) -> pathlib.Path:
-        """The engine's file."""
-        return self._file
 
     def reset(self) -> None:
         """Set the counters to zero."""

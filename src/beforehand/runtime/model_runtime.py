@@ -67,7 +67,7 @@ class ModelRuntime:
         self.error: BeforehandError | None = None
         self.recorded: dict[int, dict[Shapes, None]] | None = None
         self._tables = tuple(EngineTable(segment.name, self.policies) for segment in segments)
-        self._files: dict[pathlib.Path, None] = {}
+        self._files: dict[str, None] = {}  # names
         self._lock = threading.Lock()
         self._native_calls: Counter[int] = Counter()
         self._unseen = UnseenShapes()
@@ -101,14 +101,14 @@ class ModelRuntime:
         for engine in chosen.usable:
             model.add_engine(engine)
         model.foreign = chosen.foreign
-        if chosen.foreign:
+        if chosen.foreign and not environment.is_disabled():
             mismatch = describe_mismatch(chosen, here, layout.find_saved_model(file))
             answer_mismatch(chosen.foreign, mismatch, model.policies.on_mismatch, model.builds)
         return model
 
     def keep_files(self, names: Sequence[str]) -> None:
         """Count these files among those of the model, whether or not they can be used here."""
-        self._files.update((layout.find_engine_file(self.folder, name), None) for name in names)
+        self._files.update(dict.fromkeys(names))
 
     def add_engine(self, engine: Engine) -> None:
         """Serve the engine's shapes with it from now on; a range only where there is no engine of that very shape."""
@@ -245,7 +245,8 @@ class ModelRuntime:
 
     def list_files(self) -> tuple[pathlib.Path, ...]:
         """The engine files of the model itself that exist: not of what was built at run time."""
-        return tuple(file for file in self._files if file.is_file())
+        files = [layout.find_engine_file(self.folder, name) for name in self._files]
+        return tuple(file for file in files if file.is_file())
 
     def close(self) -> None:
         """Give back what the engines hold; a later call opens them again."""

@@ -5,6 +5,7 @@ FOLDER/
   assets/beforehand.json                          the manifest: the one asset that the graph knows
   assets/TRTEngineOp_000_000.1a2b3c4d.openvino    engines, flat beside it, so that TensorFlow can copy them too
   assets/TRTEngineOp_000_000.1a2b3c4d.onnx        what they are built of, without the weights, which are in variables/
+  assets/.beforehand.lock                         empty: held by whoever adds or takes out engines
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import re
 from beforehand.errors import IntegrityError
 
 MANIFEST = "beforehand.json"
+LOCK = ".beforehand.lock"
 ASSETS = "assets"
 SAVED_MODEL = "saved_model.pb"
 ONNX_MODEL = "segment.onnx"

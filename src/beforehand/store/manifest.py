@@ -14,7 +14,7 @@ import json
 import pathlib
 from typing import Any
 
-from beforehand.errors import ManifestError
+from beforehand.errors import ManifestError, SourceNotFoundError
 from beforehand.records import (
     Engine,
     LeftOut,
@@ -28,7 +28,7 @@ from beforehand.records import (
     TensorSpec,
     Whole,
 )
-from beforehand.store import atomic
+from beforehand.store import atomic, layout
 
 NEWEST_WRITABLE_FORMAT = 1
 OLDEST_READABLE_FORMAT = 1
@@ -61,6 +61,31 @@ def read_manifest(path: pathlib.Path) -> Manifest:
         return decode_manifest(data)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ManifestError(f"the manifest {path} is incomplete", why=f"{type(error).__name__}: {error}") from error
+
+
+def find_manifest(folder: pathlib.Path) -> pathlib.Path:
+    """The manifest of a converted SavedModel, which is there.
+
+    Raises:
+        SourceNotFoundError: BH201, there is no SavedModel.
+        ManifestError: BH502, it was not converted by beforehand.
+    """
+    file = layout.find_manifest(folder)
+    if file.is_file():
+        return file
+    if not folder.exists():
+        raise SourceNotFoundError(f"there is no folder {folder}", advice="the folder that save() or `-o` was given")
+    if (folder / layout.SAVED_MODEL).is_file():
+        raise ManifestError(
+            f"{folder} is a SavedModel, but holds no engines of beforehand",
+            why=f"it has no {layout.ASSETS}/{layout.MANIFEST}: it was not converted, or copied without its assets",
+            advice=f"`beforehand convert {folder} -o OUT`, then `beforehand inspect OUT`",
+        )
+    raise SourceNotFoundError(
+        f"there is no SavedModel in {folder}",
+        why=f"it has neither {layout.SAVED_MODEL} nor {layout.ASSETS}/{layout.MANIFEST}",
+        advice="the folder that holds saved_model.pb",
+    )
 
 
 def encode_manifest(manifest: Manifest) -> dict[str, Any]:
