@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import importlib.metadata
-import importlib.util
 import logging
 import os
 import pathlib
@@ -14,6 +13,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from beforehand.backends.registry import find_backend
+from beforehand.check_packages import CONVERTING, check_packages
 from beforehand.errors import BackendError, CalibrationError, ConvertedTwiceError, NotConvertedError, SignatureError
 from beforehand.options import make_options
 from beforehand.profiles.choose_rule import choose_rule
@@ -100,7 +100,7 @@ class Converter:
                 why=f"precision_mode is {self.options.precision_mode}",
                 advice="leave it out",
             )
-        _check_packages()
+        check_packages("converting", CONVERTING)
         from beforehand import pipeline  # noqa: PLC0415 (these three import TensorFlow)
         from beforehand.live_model import LiveModel  # noqa: PLC0415
         from beforehand.saved_model.save_source import save_source  # noqa: PLC0415
@@ -270,20 +270,6 @@ class Converter:
         if self._converted is None:
             raise NotConvertedError(f"{what} was called before convert()", advice="call convert() first")
         return self._converted
-
-
-def _check_packages() -> None:
-    """Name what converting lacks, before anything is read.
-
-    Raises:
-        BackendError: BH701.
-    """
-    missing = [name for name in ("tensorflow", "onnx", "tf2onnx") if importlib.util.find_spec(name) is None]
-    if missing:
-        raise BackendError(
-            "converting needs packages that are not installed: " + ", ".join(missing),
-            advice="pip install 'beforehand[convert]', and any TensorFlow wheel from 2.18 on",
-        )
 
 
 def _list_versions() -> tuple[tuple[str, str], ...]:

@@ -27,7 +27,7 @@ import pathlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from beforehand.cli.check_packages import check_packages
+from beforehand.check_packages import CONVERTING, check_packages
 from beforehand.cli.format_conversion import format_conversion
 from beforehand.cli.parse_buckets import parse_buckets
 from beforehand.cli.parse_shapes import parse_shapes, parse_text
@@ -100,7 +100,7 @@ def _start_conversion(arguments: argparse.Namespace) -> Converter:
     tags = [tag.strip() for tag in arguments.tags.split(",")]
     converter = Converter(arguments.source, tags=tags, signatures=arguments.signature, **options)
     log.info("reading %s: %s", arguments.source, _measure_source(arguments.source))
-    check_packages("converting", ("tensorflow", "onnx", "tf2onnx"))
+    check_packages("converting", CONVERTING)
     from beforehand.saved_model.write_saved_model import check_target  # noqa: PLC0415 (imports TensorFlow)
 
     check_target(arguments.output, arguments.source)
