@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import datetime
 import importlib.metadata
-import importlib.util
 import logging
 import os
 import pathlib
 import tempfile
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from beforehand.backends.registry import find_backend
+from beforehand.check_packages import CONVERTING, check_packages
 from beforehand.errors import BackendError, CalibrationError, ConvertedTwiceError, NotConvertedError, SignatureError
 from beforehand.options import make_options
+from beforehand.profiles.choose_rule import choose_rule
 from beforehand.records import Engine, Manifest, Policies, SegmentRecord, Signature
 from beforehand.report.find_range_offers import find_range_offers
 from beforehand.report.summarize import Summary, make_summary
-from beforehand.saved_model.read_samples import read_samples
-from beforehand.saved_model.read_shapes import read_shapes
-from beforehand.saved_model.sample_range import SampleRange, merge_batches, take_singly
+from beforehand.saved_model.read_wanted import read_wanted
 
 if TYPE_CHECKING:
     from beforehand.live_model import LiveModel
@@ -101,7 +100,7 @@ class Converter:
                 why=f"precision_mode is {self.options.precision_mode}",
                 advice="leave it out",
             )
-        _check_packages()
+        check_packages("converting", CONVERTING)
         from beforehand import pipeline  # noqa: PLC0415 (these three import TensorFlow)
         from beforehand.live_model import LiveModel  # noqa: PLC0415
         from beforehand.saved_model.save_source import save_source  # noqa: PLC0415
@@ -116,17 +115,31 @@ class Converter:
         return dict(live.functions)
 
     def build(
-        self, input_fn: Any = None, *, signature: str | None = None, shapes: Any = None, batch_range: bool = False
+        self,
+        input_fn: Any = None,
+        *,
+        signature: str | None = None,
+        shapes: Any = None,
+        profiles: Any = None,
+        buckets: Any = None,
+        batch_range: bool = False,
     ) -> tuple[Engine, ...]:
-        """Build an engine for each distinct set of shapes, now, before runtime. Repeated, it builds only what is new.
+        """Build engines, now, before runtime. Repeated, it builds only what is new.
+
+        By default there is an engine for each distinct set of shapes. The options `use_dynamic_shape` and
+        `serve_smaller_batches` make ranges of them by TF-TRT's rules; docs/shapes.md shows which engine serves what.
 
         Args:
             input_fn: Samples, in any form that `read_samples` takes: usually a generator function that yields a list,
                 tuple, array or dict of arrays for each call. Only their shapes matter here.
             signature: Which signature the samples are for; by default `serving_default`, or the only one.
-            shapes: Instead of samples: a mapping from input names to shapes, or several of them. A shape's first
-                dimension, the batch, may be a pair (smallest, largest): `{"x": ((1, 8), 224, 224, 3)}` is one engine that
-                serves every batch from 1 to 8, in 0 to 22 % more time a call (docs/decisions/0008).
+            shapes: Instead of samples: a mapping from input names to shapes, or several of them. A dimension may be a pair
+                (smallest, largest): `{"x": ((1, 8), 224, 224, 3)}` is one engine that serves every batch from 1 to 8, in 0
+                to 22 % more time a call (docs/decisions/0008).
+            profiles: Instead of samples: ranges as (min, opt, max) of each input, `[{"x": ((1, 8), (4, 16), (8, 32))}]`, or
+                `[{"x": {"min": (1, 8), "max": (8, 32)}}]`. The options' rules are not applied to them.
+            buckets: The fewest ranges that cover the shapes of `input_fn` or `shapes`, each within a limit:
+                `{"max_spread": 2}` or `{"max_padding": 0.5}`, see `profiles.plan_buckets.Limit`. It replaces the options' rule.
             batch_range: Shapes that differ in the batch alone become one engine, from the smallest batch seen to the
                 largest. Each engine holds all weights of its segment: so they are stored once, not once a batch.
 
@@ -134,20 +147,19 @@ class Converter:
             The engines built by this call.
 
         Raises:
-            NotConvertedError: BH111. NoSamplesError: BH121. SampleError: BH122, before anything is built.
+            NotConvertedError: BH111. OptionValueError: BH102, arguments that exclude each other.
+            NoSamplesError: BH121. SampleError: BH122, before anything is built.
             BuildError: BH401, an engine could not be built; the others were, and are kept.
         """
-        _, conversion, _, live = self._check_converted("build()")
+        _, conversion, segments, live = self._check_converted("build()")
         from beforehand import pipeline  # noqa: PLC0415 (imports TensorFlow)
 
         chosen = self._choose_signature(conversion, signature)
-        samples: Iterable[SampleRange]
-        samples = take_singly(read_samples(input_fn, chosen)) if shapes is None else read_shapes(shapes, chosen)
-        if batch_range:
-            samples = merge_batches(samples, chosen)
-        specs = pipeline.plan_build(conversion, live.find_shapes(chosen, samples), self.options, self._backend)
-        specs = tuple(spec for spec in specs if spec.key not in self._engines)
-        built, failures = pipeline.build_planned(specs, self._work, self.options)
+        rule = choose_rule(self.options, buckets, has_profiles=profiles is not None, batch_range=batch_range)
+        wanted = read_wanted(chosen, input_fn, shapes, profiles, batch_range=batch_range)
+        seen = live.find_shapes(chosen, wanted)
+        request = pipeline.BuildRequest(conversion, segments, self.options, self._backend, rule, seen)
+        built, failures = pipeline.build_seen(request, self.engines, self._work)
         self._engines.update((engine.key, engine) for engine in built)
         live.add_engines(built)
         for offer in find_range_offers(self.engines) if built else ():
@@ -258,20 +270,6 @@ class Converter:
         if self._converted is None:
             raise NotConvertedError(f"{what} was called before convert()", advice="call convert() first")
         return self._converted
-
-
-def _check_packages() -> None:
-    """Name what converting lacks, before anything is read.
-
-    Raises:
-        BackendError: BH701.
-    """
-    missing = [name for name in ("tensorflow", "onnx", "tf2onnx") if importlib.util.find_spec(name) is None]
-    if missing:
-        raise BackendError(
-            "converting needs packages that are not installed: " + ", ".join(missing),
-            advice="pip install 'beforehand[convert]', and any TensorFlow wheel from 2.18 on",
-        )
 
 
 def _list_versions() -> tuple[tuple[str, str], ...]:

@@ -69,6 +69,8 @@ class _Divider:
         self._tensors: dict[int, dict[str, TensorSpec]] = {}
         self._flops: dict[int, dict[str, int]] = {}
         self._opened: dict[tuple[int, str], OpenBodies | None] = {}
+        # By graph: two ways of a branch may have nodes of one name.
+        self._refused: dict[int, dict[str, str]] = {}
 
     def divide(self, graph: FlatGraph) -> tuple[Partition, list[LoweredSegment]]:
         support = Support(
@@ -85,7 +87,8 @@ class _Divider:
                 return partition, lowered
             for name, reason in refused.items():
                 _log.debug("%s stays native: %s", name, reason)
-            support = dataclasses.replace(support, refused=(*support.refused, *refused.items()))
+            for item in lowered:
+                shutil.rmtree(pathlib.Path(item.onnx_file).parent)
         raise LoweringError(
             f"{_MAX_REFUSALS} attempts to lower {graph.signature.key} found new nodes to refuse each time",
             nodes=tuple(refused),
@@ -95,7 +98,8 @@ class _Divider:
 
     def _segment(self, graph: FlatGraph, support: Support, *, is_body: bool) -> Partition:
         tensors = self._describe(graph)
-        left_out = find_left_out(graph, tensors, support, find_op_def)
+        refused = tuple(self._refused.get(id(graph), {}).items())
+        left_out = find_left_out(graph, tensors, dataclasses.replace(support, refused=refused), find_op_def)
         limits = SegmentLimits(
             self._options.minimum_segment_size, self._options.max_engines, _BODY_FLOPS if is_body else _LEAST_FLOPS
         )
@@ -131,7 +135,7 @@ class _Divider:
         return self._tensors[id(graph)]
 
     def _lower_all(self, partition: Partition) -> tuple[list[LoweredSegment], dict[str, str]]:
-        """Every segment as ONNX, and the nodes for which that failed."""
+        """Every segment as ONNX, and the nodes for which that failed, which are kept in mind."""
         lowered: list[LoweredSegment] = []
         refused: dict[str, str] = {}
         for part in partition.walk():
@@ -141,14 +145,16 @@ class _Divider:
                     lowered.append(result)
                 else:
                     try_nodes = functools.partial(self._try, part.graph)
-                    refused.update(find_refused(segment.nodes, result, try_nodes))
+                    found = find_refused(segment.nodes, result, try_nodes)
+                    self._refused.setdefault(id(part.graph), {}).update(found)
+                    refused.update(found)
         return lowered, refused
 
     def _lower(self, graph: FlatGraph, segment: Segment) -> LoweredSegment | Refusal:
         """A segment as ONNX that the backend takes; or why there is none."""
         folder = pathlib.Path(tempfile.mkdtemp(prefix=f"{segment.name}.", dir=self._work))
         try:
-            lowered = lower_segment(graph, segment, self._describe(graph), self._read, folder)
+            lowered = lower_segment(graph, segment, self._describe(graph), self._read, folder, find_op_def)
         except LoweringError as error:
             shutil.rmtree(folder)
             return Refusal(str(error), error.nodes)

@@ -11,7 +11,7 @@ from typing import Any
 import tensorflow as tf
 
 from beforehand.build_engines.free_dimensions import free_dimensions
-from beforehand.build_engines.pair_shapes import make_range, pair_shapes
+from beforehand.build_engines.pair_shapes import pair_shapes
 from beforehand.pipeline import Conversion
 from beforehand.records import Engine, SegmentRecord, ShapeSet, Signature
 from beforehand.runtime import models, tensorflow_direct, tensorflow_private
@@ -67,7 +67,7 @@ class LiveModel:
             tensorflow_direct.add_direct_calls(self.functions, self._switch.key)
 
     def find_shapes(self, signature: Signature, samples: Iterable[SampleRange]) -> list[tuple[int, ShapeSet]]:
-        """For each sample, the shapes that come to each segment (by its index in the manifest).
+        """For each sample, the shapes that come to each segment (by its index in the manifest), with repetitions.
 
         The graph is run to measure them only where a segment reads anything but the signature's own inputs; for a range,
         at both of its ends.
@@ -76,19 +76,18 @@ class LiveModel:
         names = {spec.name for spec in signature.inputs}
         own = [s for s in partition.segments if names.issuperset(spec.name for spec in s.inputs)]
         own_indices = {first + segment.index for segment in own}
-        seen: set[tuple[Any, ...]] = set()
         wanted: list[tuple[int, ShapeSet]] = []
         for sample in samples:
-            shapes = sample.list_shapes([spec.name for spec in signature.inputs])
-            for segment in own if shapes not in seen else ():
+            for segment in own:
                 inputs = tuple(spec.name for spec in segment.inputs)
-                wanted.append((first + segment.index, make_range(inputs, *sample.list_shapes(inputs))))
-            seen.add(shapes)
+                wanted.append((first + segment.index, sample.describe_shapes(inputs)))
             # Whatever was seen before: of equal shapes, other values may go another way, or make other shapes within.
             if len(own) < sum(len(part.segments) for part in partition.walk()):
                 measured = self._measure_shapes(signature, sample.low)
                 if sample.is_range:
-                    measured = pair_shapes(measured, self._measure_shapes(signature, sample.high), self._segments)
+                    largest = self._measure_shapes(signature, sample.high)
+                    is_other = not sample.is_of_batches
+                    measured = pair_shapes(measured, largest, self._segments, any_dimension=is_other)
                 lowered = self._conversion.lowered
                 wanted.extend(
                     (index, free_dimensions(shapes, lowered[index].segment))

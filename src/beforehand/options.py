@@ -70,6 +70,12 @@ class Options:
         "How profiles follow from the shapes seen: " + ", ".join(PROFILE_STRATEGIES) + ".",
         in_key=False,
     )
+    serve_smaller_batches: bool = option(
+        False,
+        "Without use_dynamic_shape: an engine serves every batch up to the one it was built for, as in TF-TRT's static "
+        "mode; else its very shapes.",
+        in_key=False,
+    )
     ops_denylist: tuple[str, ...] = option((), "TensorFlow op types that never enter an engine.", in_key=False)
     nodes_denylist: tuple[str, ...] = option((), "Names of nodes that never enter an engine.", in_key=False)
     max_engines: int = option(20, "Keep the N largest segments; 0 keeps all.", in_key=False)

@@ -9,7 +9,7 @@ import dataclasses
 import logging
 import pathlib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from beforehand.backends.protocol import Backend
@@ -21,6 +21,8 @@ from beforehand.freeze.find_resources import find_initializers
 from beforehand.freeze.freeze_signature import find_checkpoint_keys, freeze_signature
 from beforehand.freeze.hash_graph import hash_graph
 from beforehand.options import Options
+from beforehand.profiles.plan_profiles import Rule, plan_profiles
+from beforehand.profiles.replace_refused import replace_refused
 from beforehand.records import (
     Engine,
     EngineSpec,
@@ -136,20 +138,68 @@ def _refuse_nothing(folder: pathlib.Path, partitions: Iterable[Partition], optio
     )
 
 
-def plan_build(
-    conversion: Conversion, shapes: Iterable[tuple[int, ShapeSet]], options: Options, backend: Backend
-) -> tuple[EngineSpec, ...]:
-    """What there is to build for these shapes of these segments (by their index in the manifest)."""
-    return plan_engines(dict(enumerate(conversion.lowered)), shapes, backend, options)
+@dataclasses.dataclass(frozen=True)
+class BuildRequest:
+    """Shapes seen of some segments (by their index in the manifest), in order, and the rule that makes profiles of them."""
+
+    conversion: Conversion
+    segments: tuple[SegmentRecord, ...]
+    options: Options
+    backend: Backend
+    rule: Rule
+    seen: Sequence[tuple[int, ShapeSet]]
+
+    def plan(self, shapes: Iterable[tuple[int, ShapeSet]], built: Iterable[Engine]) -> list[EngineSpec]:
+        """The engines to build for these shapes, without those that are built."""
+        keys = {(engine.segment_index, engine.key) for engine in built}
+        specs = plan_engines(dict(enumerate(self.conversion.lowered)), shapes, self.backend, self.options)
+        return [spec for spec in specs if (spec.segment_index, spec.key) not in keys]
+
+
+def build_seen(
+    request: BuildRequest, built: Sequence[Engine], folder: pathlib.Path
+) -> tuple[list[Engine], list[BuildError]]:
+    """Build what the request's rule makes of its shapes, beside what is built.
+
+    Raises:
+        SampleError: BH122, the rule cannot be applied to them.
+    """
+
+    def list_shapes(engines: Iterable[Engine], segment: int) -> list[ShapeSet]:
+        return [engine.shapes for engine in engines if engine.segment_index == segment]
+
+    def replace(spec: EngineSpec, error: BuildError, newer: Sequence[Engine]) -> list[EngineSpec] | None:
+        have = [*built, *newer]
+        engines = list_shapes(have, spec.segment_index)
+        shapes = replace_refused(spec, error, request.rule, request.seen, engines)
+        return None if shapes is None else request.plan(shapes, have)
+
+    there = {index: list_shapes(built, index) for index, _ in request.seen}
+    planned = plan_profiles(request.seen, request.rule, request.segments, there)
+    return build_planned(request.plan(planned, built), folder, request.options, replace)
 
 
 def build_planned(
-    specs: Sequence[EngineSpec], folder: pathlib.Path, options: Options
+    specs: Sequence[EngineSpec],
+    folder: pathlib.Path,
+    options: Options,
+    replace: Callable[[EngineSpec, BuildError, Sequence[Engine]], Sequence[EngineSpec] | None] = lambda *failed: None,
 ) -> tuple[list[Engine], list[BuildError]]:
-    """Build each engine; a failure does not stop the others."""
-    engines, failures = [], []
-    for number, spec in enumerate(specs, 1):
-        what = f"engine {number} of {len(specs)}: {spec.segment} for {spec.shapes.describe()}, {spec.backend}"
+    """Build each engine; a failure does not stop the others.
+
+    Args:
+        specs: What to build.
+        folder: Where to.
+        options: The conversion's options.
+        replace: Of a failure, what to build instead, knowing what this call has built; None if it is to be told as one.
+    """
+    engines: list[Engine] = []
+    failures: list[BuildError] = []
+    left, number = list(specs), 0
+    while left:
+        spec, number = left.pop(0), number + 1
+        total = number + len(left)
+        what = f"engine {number} of {total}: {spec.segment} for {spec.shapes.describe()}, {spec.backend}"
         _log.info("building %s", what)
 
         def tell(seconds: float, what: str = what) -> None:
@@ -158,8 +208,12 @@ def build_planned(
         try:
             engine = build_engine(spec, folder, timeout_s=options.timeout_s, on_heartbeat=tell)
         except BuildError as error:
-            _log.error("%s", error)
-            failures.append(error)
+            instead = replace(spec, error, engines)
+            planned = {item.key for item in left}
+            left[:0] = [other for other in instead or () if other.key not in planned]
+            if instead is None:
+                _log.error("%s", error)
+                failures.append(error)
         else:
             _log.info("built %s: %.1f MB in %.1f s", what, engine.bytes / 1e6, engine.build_seconds)
             engines.append(engine)

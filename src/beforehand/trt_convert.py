@@ -81,7 +81,7 @@ class TrtGraphConverterV2:
         input_saved_model_dir: the SavedModel.
         input_saved_model_tags: its tags; None means ["serve"].
         input_saved_model_signature_key: the signature to convert; None means "serving_default".
-        use_dynamic_shape: engines with ranges of shapes; None means False.
+        use_dynamic_shape: engines with ranges of shapes. None means False: an engine serves every batch up to its own.
         dynamic_shape_profile_strategy: one of `supported_profile_strategies()`, in any case; read only if
             `use_dynamic_shape`; None means "Range".
         max_workspace_size_bytes: bound of a builder's scratch memory, for backends that have one.
@@ -89,7 +89,7 @@ class TrtGraphConverterV2:
         minimum_segment_size: fewer nodes stay native; -1 leaves everything native.
         maximum_cached_engines: engines loaded at once for each segment. Unlike TF-TRT, the default bounds nothing.
         use_calibration: INT8 only: calibrate with data.
-        allow_build_at_runtime: build an engine when a call has an unseen shape, else answer it natively.
+        allow_build_at_runtime: build an engine when a call has an unseen shape; never with `use_dynamic_shape`, as in TF-TRT.
         conversion_params: deprecated; replaces the six parameters before it.
         unknown: refused with the nearest name.
 
@@ -157,6 +157,9 @@ class TrtGraphConverterV2:
         options = make_converter_options(self._conversion_params)
         if self._use_dynamic_shape:
             options["dynamic_shape_profile_strategy"] = self._profile_strategy
+            options["on_unseen_shape"] = "native"  # TF-TRT never adds a profile, whatever allow_build_at_runtime says
+        else:
+            options["serve_smaller_batches"] = True
         return Converter(
             source,
             tags=(tags,) if isinstance(tags, str) else tuple(tags),

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from convert_here import convert, list_native
 
 import beforehand
 from beforehand.errors import NothingConvertedError
@@ -41,16 +42,6 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     return folder
 
 
-def convert(source: pathlib.Path, **options: Any) -> beforehand.Converter:
-    converter = beforehand.Converter(source, **options)
-    converter.convert()
-    return converter
-
-
-def list_native(converter: beforehand.Converter) -> dict[str, tuple[str, str]]:
-    return {node.name: (node.op, node.reason) for _, node in converter._make_manifest(()).native_nodes}
-
-
 def list_ops(converter: beforehand.Converter) -> list[set[str]]:
     """The ops of each segment, constants apart."""
     return [{op for op, _ in segment.node_ops} - {"Const"} for segment in converter.segments]
@@ -70,8 +61,8 @@ def test_segments_below_the_minimum_stay_native_with_that_reason(source: pathlib
     all_kept, default = convert(source, minimum_segment_size=1), convert(source)
     assert list_ops(all_kept)[-1] == {"Exp", "Identity"}  # the Identity of an output is not counted
     assert len(all_kept.segments) == len(default.segments) + 1
-    assert TOO_SMALL not in {reason for _, reason in list_native(all_kept).values()}
-    assert {op for op, reason in list_native(default).values() if reason == TOO_SMALL} == {"Exp", "Identity"}
+    assert TOO_SMALL not in {node.reason for node in list_native(all_kept).values()}
+    assert {node.op for node in list_native(default).values() if node.reason == TOO_SMALL} == {"Exp", "Identity"}
     sizes = sorted(segment.nodes for segment in all_kept.segments)
     assert min(segment.nodes for segment in convert(source, minimum_segment_size=sizes[-1]).segments) == sizes[-1]
     for number in (sizes[-1] + 1, -1):
@@ -88,7 +79,7 @@ def test_denied_ops_stay_native_and_divide_what_was_one_segment(
         monkeypatch.setenv("TF_TRT_OP_DENYLIST", "Sigmoid, Tanh" if way == "environment" else "Sigmoid")
     denied = {"option": ("Tanh", "Sigmoid"), "both": ("Tanh",)}.get(way, ())
     converter = convert(source, minimum_segment_size=1, ops_denylist=denied)
-    excluded = {op for op, reason in list_native(converter).values() if reason == EXCLUDED}
+    excluded = {node.op for node in list_native(converter).values() if node.reason == EXCLUDED}
     assert excluded == {"Tanh", "Sigmoid"}
     assert not {"Tanh", "Sigmoid"} & set().union(*list_ops(converter))
     assert sum("MatMul" in ops for ops in list_ops(converter)) == 2
@@ -97,9 +88,8 @@ def test_denied_ops_stay_native_and_divide_what_was_one_segment(
 
 def test_a_denied_node_alone_stays_native(source: pathlib.Path) -> None:
     converter = convert(source, nodes_denylist=["two"])
-    assert {name: what for name, what in list_native(converter).items() if what[1] == EXCLUDED} == {
-        "two": ("MatMul", EXCLUDED)
-    }
+    excluded = {name: node.op for name, node in list_native(converter).items() if node.reason == EXCLUDED}
+    assert excluded == {"two": "MatMul"}
     assert sum("MatMul" in ops for ops in list_ops(converter)) == 1
 
 

@@ -193,6 +193,19 @@ def test_the_command_line_takes_a_range_and_inspect_shows_it(made_model: Make, t
     assert disk["total"] == sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
 
 
+def test_the_command_line_makes_buckets_and_ranges_in_any_dimension(made_model: Make, tmp_path: pathlib.Path) -> None:
+    source, out = made_model("any_size").folder, tmp_path / "out"
+    shapes = [f"--shapes=inp1=1x{size}x32x3" for size in (32, 64, 40, 96)]
+    run_command("convert", source, "-o", out, *shapes, "--buckets=max_spread=2")
+    found = [
+        (e["shapes"]["inp1"], e["max_shapes"]) for e in json.loads(run_command("inspect", out, "--json"))["engines"]
+    ]
+    assert found == [([1, 32, 32, 3], {"inp1": [1, 64, 32, 3]}), ([1, 96, 32, 3], None)]
+    run_command("convert", source, "-o", out, "--shapes=inp1=1..2x32..64x32x3")
+    [engine] = json.loads(run_command("inspect", out, "--json"))["engines"]
+    assert (engine["shapes"]["inp1"], engine["max_shapes"]["inp1"]) == ([1, 32, 32, 3], [2, 64, 32, 3])
+
+
 def run_command(*argv: object) -> str:
     command = [sys.executable, "-m", "beforehand", *map(str, argv)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from convert_here import convert, list_native
 
 import beforehand
 from beforehand import divide_graph
@@ -41,15 +42,8 @@ def source(tmp_path: pathlib.Path) -> pathlib.Path:
     return tmp_path / "source"
 
 
-def convert(source: pathlib.Path, **options: Any) -> beforehand.Converter:
-    converter = beforehand.Converter(source, **options)
-    converter.convert()
-    return converter
-
-
 def list_refused(converter: beforehand.Converter) -> dict[str, str]:
-    nodes = [node for _, node in converter._make_manifest(()).native_nodes]
-    return {node.name: node.detail for node in nodes if node.reason == REFUSED}
+    return {name: node.detail for name, node in list_native(converter).items() if node.reason == REFUSED}
 
 
 def check_answers(source: pathlib.Path, folder: pathlib.Path, engine_calls: int) -> None:

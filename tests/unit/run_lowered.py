@@ -25,6 +25,9 @@ def cut_function(function: Callable[..., Any], specs: Sequence[tf.TensorSpec]) -
     inputs = [tf.TensorSpec(spec.shape, spec.dtype, f"input_{index}") for index, spec in enumerate(specs)]
     concrete = tf.function(function, autograph=False).get_concrete_function(*inputs)
     graph_def = concrete.graph.as_graph_def()
+    for body in graph_def.library.function:  # as the functions of flat graphs, which say the shapes of their arguments
+        shapes = body.attr["_input_shapes"].list.shape
+        shapes.extend(tf.TensorShape(None).as_proto() for _ in range(len(body.signature.input_arg) - len(shapes)))
     return CutSegment(graph_def, tuple(t.name for t in concrete.inputs), tuple(t.name for t in concrete.outputs), ())
 
 

@@ -48,6 +48,12 @@ def test_equal_parts_have_an_equal_key() -> None:
     assert spec.key == plan().key
 
 
+def test_profiles_that_differ_in_the_shapes_accepted_alone_are_two() -> None:
+    together = dataclasses.replace(RANGE, one_batch=True)
+    specs = plan_engines({0: LOWERED}, [(0, RANGE), (0, together), (0, RANGE)], Backend(), Options())
+    assert [spec.shapes.one_batch for spec in specs] == [False, True]
+
+
 def test_what_cannot_change_an_engine_is_not_in_its_key() -> None:
     same = {"minimum_segment_size": 7, "max_engines": 3, "maximum_cached_engines": 2, "timeout_s": 5.0}
     assert plan(**same).key == plan().key
@@ -142,3 +148,21 @@ def test_a_range_of_a_model_whose_batch_is_a_constant_inside_is_refused(tmp_path
     ) as caught:
         build_engine(write_model(tmp_path, target=(1, 4), shapes=RANGE), tmp_path)
     assert "beforehand.errors" not in str(caught.value)
+    assert caught.value.cause == "range"
+
+
+def test_a_build_ends_with_the_process_that_asked_for_it(tmp_path: pathlib.Path) -> None:
+    import json
+    import subprocess
+    import sys
+
+    (tmp_path / "spec.json").write_text(json.dumps(encode_spec(write_model(tmp_path))))
+    arguments = [str(tmp_path / "spec.json"), str(tmp_path / "engine"), "1"]  # process 1 is not its parent
+    child = [sys.executable, "-m", "beforehand.build_engines.child", *arguments]
+    assert subprocess.run(child, check=False, timeout=60).returncode == 1
+    assert not (tmp_path / "engine").exists()
+
+
+def test_a_build_can_be_ended_from_outside(tmp_path: pathlib.Path) -> None:
+    with pytest.raises(BuildError, match="SIGKILL"):
+        build_engine(write_model(tmp_path), tmp_path, on_start=lambda process: process.kill())

@@ -18,7 +18,7 @@ class Block:
 sys.meta_path.insert(0, Block())
 import beforehand
 without = ("backends", "build_engines", "cli", "report", "store")
-names = ["converter", "environment", "errors", "loaded", "options", "records", "trt_convert", "trt_params"]
+names = ["check_packages", "converter", "environment", "errors", "loaded", "options", "records", "trt_convert", "trt_params"]
 names += ["runtime.models", "runtime.model_runtime", "runtime.loaded_engine", "saved_model.read_samples"]
 for folder in without:
     package = importlib.import_module("beforehand." + folder)

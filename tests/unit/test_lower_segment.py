@@ -65,7 +65,7 @@ def lower(source_folder: pathlib.Path, target: pathlib.Path, ops: frozenset[str]
     left_out = find_left_out(graph, tensors, Support(ops or list_supported_ops(), DTYPES), find_op_def)
     partition = segment_graph(graph, tensors, left_out, SegmentLimits(1, 0, 0), {})
     target.mkdir()
-    return lower_segment(graph, partition.segments[0], tensors, open_weights(source), target)
+    return lower_segment(graph, partition.segments[0], tensors, open_weights(source), target, find_op_def)
 
 
 def hash_files(folder: pathlib.Path) -> dict[str, str]:

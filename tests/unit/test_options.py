@@ -24,6 +24,7 @@ OTHER_VALUES: dict[str, tuple[Any, bool]] = {
     "performance_hint": ("throughput", False),
     "use_dynamic_shape": (True, False),
     "dynamic_shape_profile_strategy": ("Optimal", False),
+    "serve_smaller_batches": (True, False),
     "ops_denylist": (("Conv2D",), False),
     "nodes_denylist": (("conv1",), False),
     "max_engines": (3, False),

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from beforehand.cli.parse_buckets import parse_buckets
 from beforehand.cli.parse_shapes import format_shapes, parse_shapes, parse_text
 from beforehand.errors import OptionValueError, SampleError
 from beforehand.records import ShapeSet, Signature, TensorSpec
@@ -113,7 +114,7 @@ def test_a_shape_that_fits_no_signature_goes_to_the_first_with_that_input_and_is
         ("x=1X3", "'1X3' is no shape"),
         ("x=8..1x3", "a range of the input `x` ends below its start"),
         ("x=0..1x3", "the input `x` would be empty"),
-        ("x=1x1..3", "only the first dimension of the input `x` may be a range"),
+        ("x=1x3..1", "a range of the input `x` ends below its start"),
         ("x=1..x3", "'1..x3' is no shape"),
         ("x=1..2..3x3", "'1..2..3x3' is no shape"),
         ("x=\u0661x3", "is no shape"),
@@ -161,3 +162,25 @@ def test_a_first_dimension_may_be_a_range_and_a_range_of_one_is_none() -> None:
 def test_what_messages_say_of_a_range_can_be_given_as_an_option() -> None:
     shapes = ShapeSet(("a", "b"), ((1, 3), (1, 5)), ((8, 3), (8, 5)))
     assert parse_text(shapes.describe()) == {"a": ((1, 8), 3), "b": ((1, 8), 5)}
+
+
+def test_any_dimension_may_be_a_range() -> None:
+    assert parse_text("x=1..8x16..128x3,y=4x2..3") == {"x": ((1, 8), (16, 128), 3), "y": (4, (2, 3))}
+
+
+def test_the_limit_of_buckets_is_read_and_nonsense_refused() -> None:
+    assert parse_buckets(None) is None
+    assert parse_buckets("max_spread=2") == {"max_spread": 2.0}
+    assert parse_buckets("max-padding=0.5") == {"max_padding": 0.5}
+    for text in (
+        "",
+        "2",
+        "max_spread",
+        "max_spread=x",
+        "max_spread=0.5",
+        "spread=2",
+        "max_padding=-1",
+        "max_spread=nan",
+    ):
+        with pytest.raises(OptionValueError, match=r"BH102 --buckets is .*Try: --buckets max_spread=2"):
+            parse_buckets(text)

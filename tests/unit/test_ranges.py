@@ -49,13 +49,21 @@ def test_inputs_that_have_the_range_go_along_and_others_stay() -> None:
     ]
 
 
+def test_any_dimension_may_have_a_range_of_its_own() -> None:
+    [several] = read_shapes({"x": ((1, 8), (5, 7), 3)}, ONE)
+    [apart] = read_shapes({"a": ((1, 8), 4), "b": ((2, 9),)}, TWO)
+    assert list_ends([several], ONE) == [(((1, 5, 3),), ((8, 7, 3),))]
+    assert list_ends([apart], TWO) == [(((1, 4), (2,)), ((8, 4), (9,)))]
+    with pytest.raises(SampleError, match=r"batch_range is given beside the range x=1\.\.8x5\.\.7x3"):
+        merge_batches([several], ONE)
+
+
 @pytest.mark.parametrize(
     ("shapes", "signature", "words"),
     [
-        ({"x": (1, (5, 7), 3)}, ONE, "has a range in dimension 1 of the input `x`"),
+        ({"x": (1, 5, (3, 4))}, ONE, "dimension"),
         ({"x": ((8, 1), 5, 3)}, ONE, "has a range from 8 to 1 for the input `x`"),
         ({"x": ((0, 1), 5, 3)}, ONE, "has a range from 0 to 1 for the input `x`"),
-        ({"a": ((1, 8), 4), "b": ((1, 9),)}, TWO, "has different ranges for different inputs"),
         ({"x": ((1, 2, 3), 5, 3)}, ONE, "is no mapping from input names to shapes"),
         ({"x": (1.5, 5, 3)}, ONE, "is no mapping from input names to shapes"),
         ({"x": (None, 5, 3)}, ONE, "is no mapping from input names to shapes"),
@@ -139,6 +147,15 @@ def test_a_segment_that_is_not_asked_for_at_one_end_has_no_range(caplog: pytest.
     with caplog.at_level(logging.WARNING, "beforehand"):
         assert pair_shapes([], measured((0, ((8, 6),))), SEGMENTS) == measured((0, ((8, 6),)))
     assert "its inputs were not asked for with the smallest batch, and a=8x6 with the largest" in caplog.text
+
+
+def test_of_a_range_in_other_dimensions_any_may_grow_and_none_shrink(caplog: pytest.LogCaptureFixture) -> None:
+    low, high = measured((0, ((1, 6), (6, 1)))), measured((0, ((8, 7), (6, 8))))
+    [(_, found)] = pair_shapes(low, high, SEGMENTS, any_dimension=True)
+    assert found.describe() == "a=1..8x6..7, b=6x1..8"
+    assert pair_shapes(high, low, SEGMENTS, any_dimension=True) == [*high, *low]
+    assert "has no range of shapes" in caplog.text
+    assert "they do not grow" in caplog.text
 
 
 def engine(shapes: Any, *, size: int = 102_000_000, segment: str = "TRTEngineOp_000_000", largest: Any = ()) -> Engine:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 
 import pytest
@@ -12,10 +13,10 @@ pytest.importorskip("tensorflow")
 
 import tensorflow as tf
 
-from beforehand.records import FlatGraph, LeftOut, Partition, Signature, TensorSpec
+from beforehand.records import FlatGraph, LeftOut, Opened, Partition, Signature, TensorSpec
 from beforehand.segment import reasons
 from beforehand.segment.count_flops import count_flops
-from beforehand.segment.segment_graph import SegmentLimits, segment_graph
+from beforehand.segment.segment_graph import SegmentLimits, renumber_segments, segment_graph
 
 SPEC = TensorSpec("x", "float32", (None, 4))
 Edges = list[tuple[int, int]]
@@ -42,14 +43,23 @@ def graphs(draw: st.DrawFn) -> tuple[list[tuple[int, int]], set[int]]:
     return parents, draw(st.sets(st.integers(0, size - 1)))
 
 
-def divide(parents: list[tuple[int, int]], native: set[int], *, minimum: int = 1, most: int = 0) -> Partition:
+def divide(
+    parents: list[tuple[int, int]],
+    native: set[int],
+    *,
+    minimum: int = 1,
+    most: int = 0,
+    least: int = 0,
+    flops: Mapping[str, int] | None = None,
+    opened: Mapping[str, Opened] | None = None,
+) -> Partition:
     graph = make_graph(parents)
     tensors: Mapping[str, TensorSpec] = {
         f"{name}:0": TensorSpec(f"{name}:0", "float32", (None, 4))
         for name in ["x", *(f"n{i}" for i in range(len(parents)))]
     }
     left_out = {f"n{i}": LeftOut(f"n{i}", "AddV2", reasons.OP_UNSUPPORTED) for i in native}
-    return segment_graph(graph, tensors, left_out, SegmentLimits(minimum, most, 0), {})
+    return segment_graph(graph, tensors, left_out, SegmentLimits(minimum, most, least), opened or {}, flops)
 
 
 def find_ancestors(parents: list[tuple[int, int]]) -> list[set[int]]:
@@ -124,6 +134,101 @@ def test_minus_one_leaves_everything_native() -> None:
     partition = divide([(-1, -1), (0, 0)], set(), minimum=-1)
     assert partition.segments == ()
     assert {node.reason for node in partition.left_out} == {reasons.TOO_SMALL}
+
+
+# Two segments, n0 with n1, and n3 with n4 and n5, around the native n2.
+AROUND: Edges = [(-1, -1), (0, 0), (1, 1), (2, 2), (3, 3), (4, 4)]
+
+
+def count_around(first: int, second: int) -> dict[str, int]:
+    return {"x": 0, "n0": first - 1, "n1": 1, "n2": 50, "n3": second - 2, "n4": 1, "n5": 1}
+
+
+@pytest.mark.parametrize(
+    ("least", "kept"),
+    [(0, ["n0", "n3"]), (30, ["n0", "n3"]), (31, ["n3"]), (40, ["n3"]), (41, [])],
+)
+def test_segments_of_fewer_operations_than_the_least_stay_native(least: int, kept: list[str]) -> None:
+    partition = divide(AROUND, {2}, least=least, flops=count_around(30, 40))
+    assert [segment.nodes[0] for segment in partition.segments] == kept
+    dropped = {node.name for node in partition.left_out if node.reason == reasons.TOO_LITTLE}
+    expected = {"n0": {"n0", "n1"}, "n3": {"n3", "n4", "n5"}}
+    assert dropped == set().union(*(names for first, names in expected.items() if first not in kept))
+    assert dropped <= {name for _, names in partition.native_levels for name in names}
+
+
+def test_a_segment_that_is_too_small_is_not_said_to_have_too_little_arithmetic() -> None:
+    partition = divide(AROUND, {2}, minimum=3, least=1000, flops=count_around(30, 40))
+    found = {node.name: node.reason for node in partition.left_out}
+    assert (found["n0"], found["n3"]) == (reasons.TOO_SMALL, reasons.TOO_LITTLE)
+
+
+def test_segments_of_too_little_arithmetic_take_no_place_of_the_most_that_are_kept() -> None:
+    """n3's is the larger one by its nodes."""
+    partition = divide(AROUND, {2}, most=1, least=30, flops=count_around(30, 20))
+    assert [segment.nodes[0] for segment in partition.segments] == ["n0"]
+    assert {node.reason for node in partition.left_out} == {reasons.OP_UNSUPPORTED, reasons.TOO_LITTLE}
+
+
+@pytest.mark.parametrize(("least", "kept"), [(8, 2), (9, 1), (12, 1), (13, 0)])
+def test_operations_are_counted_here_unless_given_with_unknown_sizes_as_one(least: int, kept: int) -> None:
+    """An addition of (?, 4) is four operations: eight in the first segment, twelve in the second."""
+    assert len(divide(AROUND, {2}, least=least).segments) == kept
+
+
+def test_shares_are_parts_of_all_operations_native_ones_too() -> None:
+    partition = divide(AROUND, {2}, flops=count_around(30, 20))
+    assert partition.flops == 100
+    assert [segment.flops_share for segment in partition.segments] == [0.3, 0.2]
+    nothing = divide(AROUND, {2}, flops=dict.fromkeys(count_around(2, 2), 0))
+    assert (nothing.flops, [segment.flops_share for segment in nothing.segments]) == (1, [0.0, 0.0])
+
+
+def open_node(name: str, *bodies: Partition) -> dict[str, Opened]:
+    return {name: Opened(name, 0, bodies, (), ())}
+
+
+def test_an_opened_node_has_its_reason_and_level_and_is_none_of_the_native_nodes() -> None:
+    # n1 and n2 are native, and n2 has segments in its bodies
+    partition = divide([(-1, -1), (0, 0), (1, 1), (2, 2)], {1, 2}, opened=open_node("n2", divide([(-1, -1)], set())))
+    [opened] = partition.opened
+    levels = {name: level for level, names in partition.native_levels for name in names}
+    assert levels.keys() == {"n1"}
+    before, behind = (segment.level for segment in partition.segments)
+    assert before < levels["n1"] < opened.level < behind
+    assert {node.name for node in partition.left_out} == {"n1", "n2"}
+
+
+def test_segments_are_numbered_and_named_through_all_bodies_in_the_order_of_walk() -> None:
+    innermost = divide(AROUND, {2})
+    inner = divide([*AROUND, (5, 5)], {2, 6}, opened=open_node("n6", innermost))
+    outer = divide(AROUND, {2}, opened=open_node("n2", inner, divide([(-1, -1)], set())))
+    found = renumber_segments(outer, 7)
+    segments = [segment for part in found.walk() for segment in part.segments]
+    assert [segment.index for segment in segments] == list(range(7))
+    assert [segment.name for segment in segments] == [f"TRTEngineOp_007_{index:03d}" for index in range(7)]
+    before = [segment for part in outer.walk() for segment in part.segments]
+    assert [segment.nodes for segment in segments] == [segment.nodes for segment in before]
+    assert [segment.index for segment in before] == [0, 1, 0, 1, 0, 1, 0], "the argument has been changed"
+
+
+def test_shares_in_bodies_become_shares_of_the_whole() -> None:
+    inner = divide(AROUND, {2}, flops=count_around(30, 20))
+    flops = {**count_around(100, 200), "n2": inner.flops}
+    found = renumber_segments(divide(AROUND, {2}, opened=open_node("n2", inner), flops=flops), 0)
+    shares = [segment.flops_share for part in found.walk() for segment in part.segments]
+    assert shares == pytest.approx([100 / 400, 200 / 400, 30 / 400, 20 / 400])
+
+
+def test_renumbering_changes_nothing_but_numbers_names_and_shares() -> None:
+    outer = divide(AROUND, {2}, opened=open_node("n2", divide(AROUND, {2})))
+    found = renumber_segments(outer, 3)
+    for part, before in zip(found.walk(), outer.walk(), strict=True):
+        assert [
+            dataclasses.replace(segment, name=old.name, index=old.index, flops_share=old.flops_share)
+            for segment, old in zip(part.segments, before.segments, strict=True)
+        ] == list(before.segments)
+        assert dataclasses.replace(part, segments=(), opened=()) == dataclasses.replace(before, segments=(), opened=())
 
 
 @pytest.mark.parametrize(

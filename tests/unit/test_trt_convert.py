@@ -117,6 +117,7 @@ def test_defaults_convert_one_signature_and_bound_nothing() -> None:
         "use_calibration": True,
         "on_unseen_shape": "build",
         "use_dynamic_shape": False,
+        "serve_smaller_batches": True,
     }
 
 
@@ -135,6 +136,14 @@ def test_every_parameter_is_passed_on_by_position() -> None:
         "use_calibration": False,
         "on_unseen_shape": "native",
     }
+
+
+def test_dynamic_mode_leaves_unseen_shapes_native_and_static_mode_serves_smaller_batches() -> None:
+    dynamic = read_passed(use_dynamic_shape=True, allow_build_at_runtime=True)
+    assert (dynamic["on_unseen_shape"], dynamic["dynamic_shape_profile_strategy"]) == ("native", "Range")
+    assert "serve_smaller_batches" not in dynamic
+    static = read_passed(allow_build_at_runtime=True)
+    assert (static["on_unseen_shape"], static["serve_smaller_batches"]) == ("build", True)
 
 
 def test_one_tag_as_text_is_not_cut_into_letters() -> None:

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 
 from beforehand import environment
-from beforehand.build_engines.child import encode_spec
+from beforehand.build_engines.child import RANGE_REFUSED, encode_spec
 from beforehand.errors import BuildError, BuildForbiddenError
 from beforehand.records import Engine, EngineSpec
 from beforehand.store import layout
@@ -43,7 +43,7 @@ def build_engine(
         on_start: Called with the process, which may be ended at any time: the build then fails as "killed".
 
     Raises:
-        BuildError: BH401, with cause "failed", "killed" or "timeout"; the log's path is in it.
+        BuildError: BH401, with cause "range" (the model cannot have it), "failed", "killed" or "timeout"; the log's path is in it.
         BuildForbiddenError: BH402, BEFOREHAND_FORBID_BUILD=1.
     """
     shapes = spec.shapes.describe()
@@ -122,7 +122,8 @@ def _describe_failure(spec: EngineSpec, code: int | None, log: pathlib.Path, tim
         cause, why = "killed", f"its process was ended by {signal.Signals(-code).name}. {last}"
         advice = "SIGKILL is most often the kernel out of memory: give it more, or build for smaller shapes"
     else:
-        cause, why, advice = "failed", last, "the log below has the whole story"
+        cause = "range" if code == RANGE_REFUSED else "failed"
+        why, advice = last, "the log below has the whole story"
     # The build's own folder goes with the converter; what explains the failure must stay.
     kept = pathlib.Path(tempfile.mkdtemp(prefix="beforehand-log-")) / log.name
     shutil.copyfile(log, kept)

@@ -12,13 +12,17 @@ import pathlib
 import sys
 import threading
 import time
+import traceback
 from typing import Any
 
 from beforehand.backends.registry import find_backend
+from beforehand.errors import BuildError
 from beforehand.records import EngineSpec, ShapeSet
 from beforehand.store import atomic
 
 _WATCH_S = 0.5
+# The exit code of a range that the model cannot have: other shapes may still be built.
+RANGE_REFUSED = 64
 
 
 def encode_spec(spec: EngineSpec) -> dict[str, Any]:
@@ -40,7 +44,14 @@ def main(arguments: list[str]) -> int:
     spec_file, engine_file = map(pathlib.Path, arguments[:2])
     threading.Thread(target=_end_with, args=(int(arguments[2]),), daemon=True).start()
     spec = decode_spec(json.loads(spec_file.read_text()))
-    atomic.write_bytes(engine_file, find_backend(spec.backend).build(spec))
+    try:
+        data = find_backend(spec.backend).build(spec)
+    except BuildError as error:
+        if error.cause != "range":
+            raise
+        traceback.print_exc()
+        return RANGE_REFUSED
+    atomic.write_bytes(engine_file, data)
     return 0
 
 

@@ -6,13 +6,17 @@ without engines, and then runs natively, in TensorFlow.
   beforehand convert resnet50 -o resnet50_engines --shapes x=1x224x224x3 --shapes x=8x224x224x3
   beforehand convert two_inputs -o out --shapes a=1x16x16x3,b=1x8 --shapes a=8x16x16x3,b=8x8
   beforehand convert resnet50 -o resnet50_engines --shapes x=1..8x224x224x3
+  beforehand convert bert -o out --samples samples/ --buckets max_spread=2
   beforehand convert text -o out --samples samples/
 
 --shapes: one shape set each time, inputs joined by commas. Occurrences that name one input each are put together until
 every input has a shape. A scalar input is written `b=scalar`. With several signatures, those that fit are built for.
-`x=1..8x224x224x3` is one engine for every batch size from 1 to 8: it holds the weights once, not once a batch size.
+`x=1..8x224x224x3` is one engine for every batch size from 1 to 8: it holds the weights once, not once a batch size. Any
+dimension may be such a range.
 --samples: a .npz file is one sample, its arrays named as the inputs; a folder has several. Only shapes matter in FP32.
 --batch-range: shapes that differ in the batch size alone become one engine, from the smallest to the largest.
+--buckets: the fewest ranges that cover the shapes; no size in one is more than twice its smallest (max_spread=2), or no
+shape would grow by more than half if it were filled up to the largest (max_padding=0.5).
 """
 
 from __future__ import annotations
@@ -23,8 +27,9 @@ import pathlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from beforehand.cli.check_packages import check_packages
+from beforehand.check_packages import CONVERTING, check_packages
 from beforehand.cli.format_conversion import format_conversion
+from beforehand.cli.parse_buckets import parse_buckets
 from beforehand.cli.parse_shapes import parse_shapes, parse_text
 from beforehand.cli.progress import format_bytes, log, show_progress, time_step
 from beforehand.converter import Converter
@@ -56,6 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="one engine for all batch sizes from the smallest to the largest named",
     )
+    add("--buckets", metavar="max_spread=2", help="the fewest ranges that cover the shapes, none wider than this")
     add("--signature", metavar="KEY", action="append", help="a signature to convert; repeatable (default: all)")
     add("--precision", default=default.precision_mode, type=str.upper, help="FP32, FP16 or INT8 (default: %(default)s)")
     add("--backend", default=default.backend, help="who builds and runs the engines (default: %(default)s)")
@@ -82,6 +88,7 @@ def _start_conversion(arguments: argparse.Namespace) -> Converter:
     """Everything that can be refused is refused first, the cheapest first."""
     for text in arguments.shapes:
         parse_text(text)
+    parse_buckets(arguments.buckets)
     if arguments.samples is not None and not arguments.samples.exists():
         raise SampleError(f"there is no sample file or folder {arguments.samples}")
     options = {
@@ -93,7 +100,7 @@ def _start_conversion(arguments: argparse.Namespace) -> Converter:
     tags = [tag.strip() for tag in arguments.tags.split(",")]
     converter = Converter(arguments.source, tags=tags, signatures=arguments.signature, **options)
     log.info("reading %s: %s", arguments.source, _measure_source(arguments.source))
-    check_packages("converting", ("tensorflow", "onnx", "tf2onnx"))
+    check_packages("converting", CONVERTING)
     from beforehand.saved_model.write_saved_model import check_target  # noqa: PLC0415 (imports TensorFlow)
 
     check_target(arguments.output, arguments.source)
@@ -127,7 +134,8 @@ def _build_engines(converter: Converter, arguments: argparse.Namespace) -> None:
         chosen = _choose_signatures(converter.signatures, arguments.signature)
         wanted += [{"signature": item.key, "input_fn": _make_input_fn(arguments.samples, item)} for item in chosen]
     for item in wanted:  # only now: a mistake shows at once, not after the first engine
-        converter.build(**item, batch_range=arguments.batch_range)
+        buckets = parse_buckets(arguments.buckets)
+        converter.build(**item, batch_range=arguments.batch_range, buckets=buckets)
 
 
 def _choose_signatures(signatures: Sequence[Signature], keys: Sequence[str] | None) -> list[Signature]:

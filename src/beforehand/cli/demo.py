@@ -18,7 +18,7 @@ import sys
 import tempfile
 from typing import Any
 
-from beforehand.cli.check_packages import check_packages
+from beforehand.check_packages import CONVERTING, check_packages
 from beforehand.cli.format_inspection import format_table
 from beforehand.cli.progress import log, show_progress, time_step
 from beforehand.converter import Converter
@@ -42,7 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
     workdir = (arguments.workdir or pathlib.Path(tempfile.mkdtemp(prefix="beforehand-demo-"))).resolve()
     workdir.mkdir(parents=True, exist_ok=True)
     with show_progress():
-        check_packages("the demo", ("tensorflow", "onnx", "tf2onnx", "sklearn"))
+        check_packages("the demo", (*CONVERTING, "sklearn"))
         rows = [
             row for model in _make_models(workdir, quick=arguments.quick) for row in _try_model(model, arguments.quick)
         ]

@@ -101,8 +101,6 @@ def _parse_dims(dims: str, name: str, text: str) -> Dims:
         raise _refuse_text(text, f"the input `{name}` would be empty, and no engine is built for that")
     if any(_find_end(dim, 0) > _find_end(dim, 1) for dim in shape):
         raise _refuse_text(text, f"a range of the input `{name}` ends below its start")
-    if any(isinstance(dim, tuple) for dim in shape[1:]):
-        raise _refuse_text(text, f"in this release only the first dimension of the input `{name}` may be a range")
     return shape
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from beforehand.graph.control_flow import list_references
 from beforehand.graph.nodes import sort_nodes
 
 
@@ -43,16 +44,10 @@ def _add_functions(graph_def: Any, functions: list[Any]) -> None:
 def _rename_functions(nodes: Iterable[Any], names: Mapping[str, str]) -> None:
     for node in nodes:
         node.op = names.get(node.op, node.op)
-        for value in node.attr.values():
-            for function in (*((value.func,) if value.HasField("func") else ()), *value.list.func):
-                function.name = names.get(function.name, function.name)
+        for reference in list_references(node):
+            reference.name = names.get(reference.name, reference.name)
 
 
 def _list_functions(nodes: Iterable[Any]) -> list[str]:
-    names = []
-    for node in nodes:
-        names.append(node.op)
-        for value in node.attr.values():
-            names.append(value.func.name)
-            names.extend(function.name for function in value.list.func)
-    return names
+    """Names that may be those of functions: a call has its function's name as its op."""
+    return [name for node in nodes for name in (node.op, *(reference.name for reference in list_references(node)))]

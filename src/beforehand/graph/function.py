@@ -100,3 +100,12 @@ def decode_function(function: Any, find_op_def: FindOpDef) -> Body:
     results = tuple(decode(function.ret[output.name]) for output in function.signature.output_arg)
     effects = function.control_ret.get("effects", "")
     return Body(nodes, arguments, results, effects)
+
+
+def make_body_graph(body: Body, caller: Any) -> Any:
+    """A body as a GraphDef, with the functions of the GraphDef in which it is called."""
+    graph_def = tf.compat.v1.GraphDef()
+    graph_def.versions.CopyFrom(caller.versions)
+    graph_def.library.CopyFrom(caller.library)
+    graph_def.node.extend(body.nodes.values())
+    return graph_def

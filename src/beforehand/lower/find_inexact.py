@@ -6,11 +6,15 @@ else comes in may have all of its bits. What only points at rows (a gather's ind
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from beforehand.graph.control_flow import CONTROL_FLOW_OPS, list_function_slots
+from beforehand.graph.function import Body, decode_function, make_body_graph
+from beforehand.graph.nodes import FindOpDef
 from beforehand.lower.cut_segment import CutSegment
 
 _SMALL, _INT32, _INT64 = 24, 31, 63  # bits
@@ -39,22 +43,82 @@ _MOVES = {
 _REDUCTIONS = frozenset(("BatchMatMulV2", "BatchMatMulV3", "Einsum", "MatMul", "Max", "Mean", "Min", "Prod", "Sum"))
 
 
-def find_inexact(cut: CutSegment) -> dict[str, str]:
-    """The nodes of a segment that an engine might not compute exactly, each with the reason."""
-    bits: dict[str, int] = {}
-    found: dict[str, str] = {}
-    outputs = set(cut.outputs)
+def find_inexact(cut: CutSegment, find_op_def: FindOpDef) -> dict[str, str]:
+    """The nodes of a segment that an engine might not compute exactly, each with the reason.
+
+    For what is in a body, the loop or branch that has it.
+    """
+    graph = _import_graph(cut.graph_def)
+    bits, found = _Bodies(cut.graph_def, find_op_def).follow(graph, {})
+    for tensor in cut.outputs:
+        operation = graph.get_tensor_by_name(tensor).op
+        if bits[tensor] > _INT32 and operation.type != "Placeholder":
+            found.setdefault(operation.name, "it gives numbers of 64 bits to TensorFlow, and OpenVINO keeps 32 of them")
+    return found
+
+
+def _import_graph(graph_def: Any) -> tf.Graph:
     with tf.Graph().as_default() as graph:
-        tf.graph_util.import_graph_def(cut.graph_def, name="")
+        tf.graph_util.import_graph_def(graph_def, name="")
+    return graph
+
+
+class _Bodies:
+    """The bodies of a graph's loops and branches, through which numbers are followed like through the graph itself."""
+
+    def __init__(self, graph_def: Any, find_op_def: FindOpDef) -> None:
+        self._graph_def = graph_def
+        self._find_op_def = find_op_def
+        self._functions = {function.signature.name: function for function in graph_def.library.function}
+        self._read: dict[str, tuple[tf.Graph, Body]] = {}
+
+    def follow(self, graph: tf.Graph, given: Mapping[str, int]) -> tuple[dict[str, int], dict[str, str]]:
+        """The bits of all tensors, those of some `given`; and the nodes that are not exact."""
+        bits = dict(given)
+        found: dict[str, str] = {}
         for operation in graph.get_operations():
             reason = _find_reason(operation, bits)
-            for tensor in operation.outputs:
-                bits[tensor.name] = _measure_output(operation, tensor, bits)
-                if tensor.name in outputs and bits[tensor.name] > _INT32 and operation.type != "Placeholder":
-                    reason = reason or "it gives numbers of 64 bits to TensorFlow, and OpenVINO keeps 32 of them"
+            if operation.type in CONTROL_FLOW_OPS:
+                outputs, inner = self._enter(operation, bits)
+                reason = reason or inner
+            else:
+                outputs = [_measure_output(operation, tensor, bits) for tensor in operation.outputs]
+            for tensor, width in zip(operation.outputs, outputs, strict=True):
+                bits.setdefault(tensor.name, width)
             if reason:
                 found[operation.name] = reason
-    return found
+        return bits, found
+
+    def _enter(self, operation: Any, bits: Mapping[str, int]) -> tuple[list[int], str]:
+        """The bits of what a loop or branch gives, and why it is not exact."""
+        node = operation.node_def
+        names = [slot.name for slot in list_function_slots(node)]
+        widths = [bits[tensor.name] for tensor in operation.inputs]
+        if not node.op.endswith("While"):
+            ways = [self._run(name, widths[1:]) for name in names]
+            return [max(way) for way in zip(*(way[0] for way in ways), strict=True)], _choose(way[1] for way in ways)
+        before: list[int] = []
+        while before != widths:  # what one round gives is what the next one gets; numbers only grow, to 63 bits at most
+            before = widths
+            widths = [max(pair) for pair in zip(before, self._run(names[1], before)[0], strict=True)]
+        return widths, _choose(self._run(name, widths)[1] for name in names)
+
+    def _run(self, name: str, widths: Sequence[int]) -> tuple[list[int], str]:
+        """The bits of what a body gives for arguments of so many bits, and why it is not exact."""
+        if name not in self._read:
+            body = decode_function(self._functions[name], self._find_op_def)
+            self._read[name] = _import_graph(make_body_graph(body, self._graph_def)), body
+        graph, body = self._read[name]
+        given = {f"{argument}:0": width for argument, width in zip(body.arguments, widths, strict=True)}
+        bits, found = self.follow(graph, given)
+        return [bits[output] for output in body.outputs], _choose(
+            f"its body holds {inner}: {reason}" for inner, reason in found.items()
+        )
+
+
+def _choose(reasons: Iterable[str]) -> str:
+    """The first reason that there is."""
+    return next(filter(None, reasons), "")
 
 
 def _find_reason(operation: Any, bits: dict[str, int]) -> str:

@@ -6,6 +6,7 @@ import pathlib
 from collections.abc import Mapping
 
 from beforehand.errors import LoweringError
+from beforehand.graph.nodes import FindOpDef
 from beforehand.lower.cut_segment import ReadWeight, cut_segment
 from beforehand.lower.find_inexact import find_inexact
 from beforehand.lower.translate import translate
@@ -15,7 +16,12 @@ from beforehand.store import layout
 
 
 def lower_segment(
-    graph: FlatGraph, segment: Segment, tensors: Mapping[str, TensorSpec], read: ReadWeight, folder: pathlib.Path
+    graph: FlatGraph,
+    segment: Segment,
+    tensors: Mapping[str, TensorSpec],
+    read: ReadWeight,
+    folder: pathlib.Path,
+    find_op_def: FindOpDef,
 ) -> LoweredSegment:
     """Write `segment` as ONNX into `folder`, which must be empty.
 
@@ -25,12 +31,13 @@ def lower_segment(
         tensors: The graph's tensors.
         read: Gives the value of a weight, an array of the weight's dtype and shape.
         folder: Where the two files go.
+        find_op_def: The OpDef of a stock op.
 
     Raises:
         LoweringError: BH302, with the nodes that cannot be written as ONNX.
     """
     cut = cut_segment(graph, segment, tensors, read)
-    inexact = find_inexact(cut)
+    inexact = find_inexact(cut, find_op_def)
     if inexact:
         raise LoweringError(
             "an engine would not compute exactly " + ", ".join(inexact),

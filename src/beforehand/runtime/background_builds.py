@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import dataclasses
 import logging
 import os
@@ -181,7 +182,8 @@ class Worker:
         """Called with the child that builds."""
         self._child = process
         if hasattr(os, "setpriority"):
-            os.setpriority(os.PRIO_PROCESS, process.pid, _NICENESS)
+            with contextlib.suppress(OSError):  # it may have ended already
+                os.setpriority(os.PRIO_PROCESS, process.pid, _NICENESS)
         if self.is_stopped:
             process.kill()
 

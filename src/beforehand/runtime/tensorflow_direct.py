@@ -42,8 +42,9 @@ def _add_direct_call(function: Any, key: int, place: int, signature: Signature) 
     names = [spec.name for spec in signature.inputs]
     dtypes = [np.dtype(tf.as_dtype(spec.dtype).as_numpy_dtype) for spec in signature.inputs]
     expected = tuple(zip(names, dtypes, strict=True))
-    # As TensorFlow orders what a signature returns.
-    outputs = sorted(zip((spec.name for spec in signature.outputs), whole.outputs, strict=True))
+    indices = dict(zip((spec.name for spec in signature.outputs), whole.outputs, strict=True))
+    # In TensorFlow's order, which differs from process to process: that of a map in a protobuf.
+    outputs = [(name, indices[name]) for name in function.structured_outputs]
     reference = weakref.ref(function)  # a function that held itself would outlive its last user
     eager = context.context()
     eager.ensure_initialized()

@@ -1,4 +1,4 @@
-"""Shapes named outright, instead of samples; the batch dimension may be a range."""
+"""Shapes named outright, instead of samples; any dimension may be a range."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def read_shapes(shapes: Any, signature: Signature) -> Iterator[SampleRange]:
     """Samples of zeros of the shapes asked for, checked as any others are.
 
     Args:
-        shapes: A mapping from input names to shapes, or an iterable of such. The first dimension of a shape may be a
-            pair (smallest, largest), the same for every input that has one.
+        shapes: A mapping from input names to shapes, or an iterable of such. A dimension may be a pair
+            (smallest, largest); each varies by itself.
         signature: What the samples are for.
 
     Raises:
@@ -27,7 +27,7 @@ def read_shapes(shapes: Any, signature: Signature) -> Iterator[SampleRange]:
     """
     several = [shapes] if isinstance(shapes, Mapping) else list(shapes)
     ends = [_find_ends(item, signature) for item in several]
-    zeros = (_make_zeros(end, signature) for low, high in ends for end in ([low] if low == high else [low, high]))
+    zeros = (make_zeros(end, signature) for low, high in ends for end in ([low] if low == high else [low, high]))
     samples = read_samples(lambda: zeros, signature)
     return _pair_samples(samples, [low != high for low, high in ends])
 
@@ -63,27 +63,13 @@ def _read_dim(dim: Any) -> tuple[int, int]:
 
 def _check_ranges(pairs: Mapping[str, list[tuple[int, int]]], item: Any) -> None:
     for name, dims in pairs.items():
-        for position, (low, high) in enumerate(dims):
-            if low == high:
-                continue
-            if not 1 <= low < high:
+        for low, high in dims:
+            if low != high and not 1 <= low < high:
                 raise SampleError(f"shapes={item!r} has a range from {low} to {high} for the input `{name}`")
-            if position:
-                raise SampleError(
-                    f"shapes={item!r} has a range in dimension {position} of the input `{name}`",
-                    why="in this release the first dimension alone, the batch, may be a range",
-                    advice="one shape set for each size of the other dimensions",
-                )
-    batches = {dims[0] for dims in pairs.values() if dims and dims[0][0] != dims[0][1]}
-    if len(batches) > 1:
-        raise SampleError(
-            f"shapes={item!r} has different ranges for different inputs",
-            why="the range is that of the batch, which all inputs have in common",
-            advice="the same range for every input that has one",
-        )
 
 
-def _make_zeros(shapes: Mapping[str, Shape], signature: Signature) -> dict[str, np.ndarray[Any, Any]]:
+def make_zeros(shapes: Mapping[str, Shape], signature: Signature) -> dict[str, np.ndarray[Any, Any]]:
+    """A sample of zeros of these shapes; it takes no memory until it is written to."""
     dtypes = {spec.name: object if spec.dtype == "string" else spec.dtype for spec in signature.inputs}
     try:
         return {name: np.zeros(shape, dtypes.get(name, "float32")) for name, shape in shapes.items()}

@@ -1,12 +1,13 @@
-"""Samples as ranges of batch sizes: a smallest and a largest sample, for one engine that serves all between."""
+"""Samples as ranges: a smallest and a largest sample, for one engine that serves all between."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from beforehand.build_engines.pair_shapes import make_range
 from beforehand.errors import SampleError
-from beforehand.records import Shape, Signature
+from beforehand.records import Shape, ShapeSet, Signature
 from beforehand.saved_model.check_sample import Sample
 
 Shapes = tuple[Shape, ...]
@@ -14,10 +15,14 @@ Shapes = tuple[Shape, ...]
 
 @dataclasses.dataclass(frozen=True)
 class SampleRange:
-    """The ends of a range; `high` is `low` itself where there is one shape only."""
+    """The ends of a range; `high` is `low` itself where there is one shape only.
+
+    `opt` has the shapes to be fastest at, by input; None: the largest.
+    """
 
     low: Sample
     high: Sample
+    opt: Mapping[str, Shape] | None = None
 
     @property
     def is_range(self) -> bool:
@@ -28,6 +33,18 @@ class SampleRange:
         """The shapes of these inputs at both ends."""
         low, high = (tuple(tuple(sample[name].shape) for name in names) for sample in (self.low, self.high))
         return low, high
+
+    def describe_shapes(self, names: tuple[str, ...]) -> ShapeSet:
+        """The range of these inputs."""
+        shapes = make_range(names, *self.list_shapes(names))
+        opt = tuple(self.opt[name] for name in names) if self.opt is not None else shapes.max_shapes
+        return dataclasses.replace(shapes, opt_shapes=opt) if shapes.is_range and opt != shapes.max_shapes else shapes
+
+    @property
+    def is_of_batches(self) -> bool:
+        """Whether the ends differ in first dimensions alone."""
+        pairs = ((self.low[name].shape, self.high[name].shape) for name in self.low)
+        return all(low[1:] == high[1:] for low, high in pairs)
 
 
 def take_singly(samples: Iterable[Sample]) -> Iterator[SampleRange]:
@@ -47,6 +64,12 @@ def merge_batches(ranges: Iterable[SampleRange], signature: Signature) -> list[S
     names = [spec.name for spec in signature.inputs]
     groups: dict[Shapes, dict[Shapes, Sample]] = {}
     for item in ranges:
+        if not item.is_of_batches:
+            raise SampleError(
+                f"batch_range is given beside the range {item.describe_shapes(tuple(names)).describe()}",
+                why="it joins shapes that differ in the batch alone",
+                advice="ranges in other dimensions without batch_range",
+            )
         for sample in (item.low, item.high):
             shapes = tuple(tuple(sample[name].shape) for name in names)
             rest = tuple((len(shape), *shape[1:]) for shape in shapes)

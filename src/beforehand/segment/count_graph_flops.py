@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import tensorflow as tf
-
 from beforehand.graph.control_flow import CONTROL_FLOW_OPS, list_function_slots
-from beforehand.graph.function import decode_function
+from beforehand.graph.function import decode_function, make_body_graph
 from beforehand.graph.nodes import FindOpDef
 from beforehand.records import TensorSpec
 from beforehand.segment.count_flops import count_flops
@@ -37,9 +35,5 @@ def count_graph_flops(graph_def: Any, tensors: Mapping[str, TensorSpec], find_op
 
 
 def _count_body(function: Any, caller: Any, find_op_def: FindOpDef) -> int:
-    body = decode_function(function, find_op_def)
-    graph_def = tf.compat.v1.GraphDef()
-    graph_def.versions.CopyFrom(caller.versions)
-    graph_def.library.CopyFrom(caller.library)
-    graph_def.node.extend(body.nodes.values())
+    graph_def = make_body_graph(decode_function(function, find_op_def), caller)
     return sum(count_graph_flops(graph_def, describe_graph_def(graph_def), find_op_def).values())

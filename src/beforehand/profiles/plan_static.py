@@ -1,0 +1,47 @@
+"""TF-TRT's static mode: an engine serves every batch up to the one that it was built for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from beforehand.build_engines.pair_shapes import make_range
+from beforehand.profiles.measure_shapes import holds
+from beforehand.records import ShapeSet, TensorSpec
+
+
+def plan_static(
+    seen: Iterable[ShapeSet], inputs: Sequence[TensorSpec], built: Iterable[ShapeSet] = ()
+) -> list[ShapeSet]:
+    """What to build for these sets of shapes of one segment, in the order in which they came.
+
+    A set that an engine fits (`built`, or planned for an earlier set) needs none: same ranks, a batch that is at least
+    as large, all other dimensions equal. The batch is dimension 0 of all inputs, and the same for all. Each other set
+    gets an engine for batches from 1 to its own, which run as they are, without padding. Sets that have no batch in
+    common, and ranges, get an engine of their own.
+
+    Args:
+        seen: The sets of shapes.
+        inputs: The segment's inputs: a batch that these fix is no range.
+        built: What there are engines for.
+    """
+    engines, planned = list(built), []
+    for shapes in seen:
+        if any(holds(engine, shapes) for engine in engines):
+            continue
+        wanted = _open_batch(shapes) if _has_open_batch(shapes, inputs) else shapes
+        engines.append(wanted)
+        planned.append(wanted)
+    return planned
+
+
+def _has_open_batch(shapes: ShapeSet, inputs: Sequence[TensorSpec]) -> bool:
+    if shapes.is_range or not all(shapes.shapes):
+        return False
+    fixed = any(spec.shape is not None and spec.shape[0] is not None for spec in inputs)
+    return not fixed and len({shape[0] for shape in shapes.shapes}) == 1
+
+
+def _open_batch(shapes: ShapeSet) -> ShapeSet:
+    ranged = make_range(shapes.names, tuple((1, *shape[1:]) for shape in shapes.shapes), shapes.shapes)
+    one_batch = ranged.is_range and len(shapes.names) > 1  # one input has one batch anyway
+    return ShapeSet(ranged.names, ranged.shapes, ranged.max_shapes, one_batch=one_batch)
