@@ -20,16 +20,24 @@ if TYPE_CHECKING:
     from beforehand.errors import last_error as last_error
     from beforehand.loaded import disabled as disabled
     from beforehand.loaded import enable as enable
+    from beforehand.loaded import reset_stats as reset_stats
+    from beforehand.loaded import set_policies as set_policies
     from beforehand.loaded import stats as stats
+    from beforehand.targets import add_target as add_target
+    from beforehand.targets import slim as slim
 
 # Public names and where they live; each is imported when it is first used.
 _PUBLIC = {
     "BeforehandError": "beforehand.errors",
     "Converter": "beforehand.converter",
+    "add_target": "beforehand.targets",
     "disabled": "beforehand.loaded",
     "enable": "beforehand.loaded",
     "errors": "",
     "last_error": "beforehand.errors",
+    "reset_stats": "beforehand.loaded",
+    "set_policies": "beforehand.loaded",
+    "slim": "beforehand.targets",
     "stats": "beforehand.loaded",
     "trt_convert": "",
 }
@@ -38,10 +46,14 @@ __all__ = [
     "BeforehandError",
     "Converter",
     "__version__",
+    "add_target",
     "disabled",
     "enable",
     "errors",
     "last_error",
+    "reset_stats",
+    "set_policies",
+    "slim",
     "stats",
     "trt_convert",
 ]

@@ -17,7 +17,7 @@ from beforehand.check_packages import CONVERTING, check_packages
 from beforehand.errors import BackendError, CalibrationError, ConvertedTwiceError, NotConvertedError, SignatureError
 from beforehand.options import make_options
 from beforehand.profiles.choose_rule import choose_rule
-from beforehand.records import Engine, Manifest, SegmentRecord, Signature
+from beforehand.records import Engine, Manifest, Policies, SegmentRecord, Signature
 from beforehand.report.find_range_offers import find_range_offers
 from beforehand.report.summarize import Summary, make_summary
 from beforehand.saved_model.read_wanted import read_wanted
@@ -66,6 +66,7 @@ class Converter:
         self.options = make_options(options)
         self._backend = find_backend(self.options.backend)
         self._backend.check_precision(self.options.precision_mode)
+        self._backend.describe_target(self.options.target)  # refuses what cannot be built here
         probe = self._backend.probe()
         if not probe.usable:
             raise BackendError(f"the backend {probe.name} cannot be used here", why=probe.why_not, advice=probe.advice)
@@ -195,16 +196,21 @@ class Converter:
         target = pathlib.Path(folder)
         check_target(target, source)
         engines = self.engines if save_engines else ()
-        if not self._engines:
-            _log.warning(
-                "%s is saved without engines: build() was not called. Every call runs natively, at TensorFlow's own "
-                "speed; nothing is built later, neither at load nor at the first call.",
-                target,
-            )
-        elif not engines:
-            _log.warning("%s is saved without its engines, as asked: every call runs natively.", target)
+        if not engines:
+            self._warn_of_no_engines(target)
         files = [self._work / engine.file for engine in engines]
         write_saved_model(target, live.to_converted_model(), self._make_manifest(engines), files, options)
+
+    def _warn_of_no_engines(self, target: pathlib.Path) -> None:
+        if self.options.on_unseen_shape == "build":
+            follows = "Calls run natively, at TensorFlow's own speed, until engines are built in the background."
+        else:
+            follows = (
+                "Every call runs natively, at TensorFlow's own speed; nothing is built later, neither at load nor at the "
+                "first call."
+            )
+        why = "without its engines, as asked." if self._engines else "without engines: build() was not called."
+        _log.warning("%s is saved %s %s", target, why, follows)
 
     def _make_manifest(self, engines: Sequence[Engine]) -> Manifest:
         _, conversion, segments, _ = self._check_converted("save()")
@@ -222,6 +228,14 @@ class Converter:
                 for node in partition.left_out
             ),
             not_kept=conversion.not_kept,
+            policies=Policies(
+                self.options.on_unseen_shape,
+                self.options.on_mismatch,
+                self.options.maximum_cached_engines,
+                self.options.performance_hint,
+                self.options.timeout_s,
+            ),
+            options=self.options.to_key(),
         )
 
     def summary(self) -> Summary:

@@ -21,6 +21,21 @@ def is_build_forbidden() -> bool:
     return _read_flag("BEFOREHAND_FORBID_BUILD")
 
 
+def read_isa_limit() -> str:
+    """ONEDNN_MAX_CPU_ISA, or DNNL_MAX_CPU_ISA (oneDNN's names, which OpenVINO obeys): upper bound of what a CPU may use."""
+    return os.environ.get("ONEDNN_MAX_CPU_ISA") or os.environ.get("DNNL_MAX_CPU_ISA", "")
+
+
+def set_isa_limit(value: str) -> None:
+    """Set ONEDNN_MAX_CPU_ISA for this process; heard only before OpenVINO's CPU plug-in is loaded."""
+    os.environ["ONEDNN_MAX_CPU_ISA"] = value
+
+
+def read_cache_folder() -> str:
+    """BEFOREHAND_CACHE: the folder of engines that are built at run time; empty means the user's cache folder."""
+    return os.environ.get("BEFOREHAND_CACHE", "").strip()
+
+
 def read_log_level() -> str:
     """BEFOREHAND_LOG=debug|info|warning|error: level of the logger `beforehand`; empty means unchanged."""
     return os.environ.get("BEFOREHAND_LOG", "").strip().upper()
@@ -48,3 +63,17 @@ def read_max_engines() -> int:
         return int(value) if value else 20
     except ValueError:
         return 20
+
+
+def read_policies() -> dict[str, tuple[str, str]]:
+    """BEFOREHAND_ON_UNSEEN_SHAPE and BEFOREHAND_ON_MISMATCH, where set: {policy: (variable, value)}, not checked.
+
+    They stand above what the converted model says, and below `beforehand.set_policies`.
+    """
+    found = {}
+    for policy in ("on_unseen_shape", "on_mismatch"):
+        variable = f"BEFOREHAND_{policy.upper()}"
+        value = os.environ.get(variable, "").strip().lower()
+        if value:
+            found[policy] = (variable, value)
+    return found

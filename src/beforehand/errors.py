@@ -26,11 +26,14 @@ BeforehandError
 ├── StoreError                       what is on disk
 │   ├── OutputExistsError     BH501  the output folder cannot be replaced (FileExistsError)
 │   ├── ManifestError         BH502  a manifest of an unknown version, or one that cannot be read (ValueError)
-│   └── IntegrityError        BH503  an engine file is missing or altered (RuntimeError)
+│   ├── IntegrityError        BH503  an engine file is missing or altered (RuntimeError)
+│   └── NoSourcesError        BH504  a converted SavedModel of which nothing more can be built (ValueError)
 ├── RunError                         a loaded model
 │   ├── EngineRunError        BH601  a backend failed while it ran an engine (RuntimeError)
 │   ├── NoEnginesError        BH602  an object that holds no engines (ValueError)
-│   └── ContractError         BH603  TensorFlow no longer carries the saved form (RuntimeError)
+│   ├── ContractError         BH603  TensorFlow no longer carries the saved form (RuntimeError)
+│   ├── UnseenShapeError      BH604  shapes that no engine serves, and on_unseen_shape="error" (ValueError)
+│   └── EngineMismatchError   BH605  engines for another machine or version, and on_mismatch="error" (RuntimeError)
 └── BackendError              BH701  a backend that is unknown or cannot be used here (RuntimeError)
 """
 
@@ -248,6 +251,12 @@ class IntegrityError(StoreError, RuntimeError):
     code = "BH503"
 
 
+class NoSourcesError(StoreError, ValueError):
+    """A converted SavedModel does not hold what its engines are built of, so that no more can be built of it alone."""
+
+    code = "BH504"
+
+
 class RunError(BeforehandError):
     """Something about a loaded model."""
 
@@ -268,6 +277,25 @@ class ContractError(RunError, RuntimeError):
     """This TensorFlow does not carry the saved form any more. `beforehand doctor` shows which part."""
 
     code = "BH603"
+
+
+class UnseenShapeError(RunError, ValueError):
+    """No engine serves the shapes of a call, and the policy `on_unseen_shape` is "error".
+
+    Build for these shapes, or let TensorFlow answer: `beforehand.set_policies(loaded, on_unseen_shape="native")`.
+    """
+
+    code = "BH604"
+
+
+class EngineMismatchError(RunError, RuntimeError):
+    """Engines were built for another CPU, or by another version of the backend, than this process has.
+
+    Raised from `tf.saved_model.load` if the policy `on_mismatch` is "error"; else it is one line in the log, and
+    TensorFlow answers. `beforehand add-target DIR` builds the engines for this machine too.
+    """
+
+    code = "BH605"
 
 
 class BackendError(BeforehandError, RuntimeError):

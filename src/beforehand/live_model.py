@@ -15,6 +15,7 @@ from beforehand.build_engines.pair_shapes import pair_shapes
 from beforehand.pipeline import Conversion
 from beforehand.records import Engine, SegmentRecord, ShapeSet, Signature
 from beforehand.runtime import models, tensorflow_direct, tensorflow_private
+from beforehand.runtime.choose_engines import choose_engines, find_fingerprints
 from beforehand.runtime.model_runtime import ModelRuntime
 from beforehand.saved_model.keep_resources import KeptResources
 from beforehand.saved_model.make_callables import make_callable
@@ -57,10 +58,11 @@ class LiveModel:
         }
 
     def add_engines(self, engines: Sequence[Engine]) -> None:
-        """From now on, calls of these engines' shapes are theirs."""
-        for engine in engines:
+        """From now on, calls of these engines' shapes are theirs, but for engines that are built for another target."""
+        usable = choose_engines(engines, find_fingerprints(engine.backend for engine in engines)).usable
+        for engine in usable:
             self._runtime.add_engine(engine)
-        if engines:
+        if usable:
             self._switch.turn_on()
             tensorflow_direct.add_direct_calls(self.functions, self._switch.key)
 
@@ -119,7 +121,7 @@ class LiveModel:
         callables = {
             item.name: make_callable(item, self.functions[item.signature]) for item in self._conversion.callables
         }
-        return ConvertedModel(self.functions, callables, self._state)
+        return ConvertedModel(self.functions, callables, self._state, self._conversion.lowered)
 
 
 def _release(key: int, scratch: tempfile.TemporaryDirectory[str]) -> None:

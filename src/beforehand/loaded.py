@@ -1,4 +1,4 @@
-"""What one asks of a loaded model: its counters, and whether its engines run."""
+"""What one asks of a loaded model: its counters, its policies, and whether its engines run."""
 
 from __future__ import annotations
 
@@ -16,27 +16,77 @@ def stats(loaded: Any) -> dict[str, Any]:
         loaded: What `tf.saved_model.load` gave, a module that holds it, a function of it, or a `Converter`'s function.
 
     Returns:
-        `{"signatures": {KEY: {"engine_calls": n, "native_calls": n}}, "engines": [{"segment", "shapes",
-        "max_shapes", "engine_calls", "loads", "evictions"}], "builds": n, "unseen_shapes": [{"segment", "shapes", "count"}]}`.
-        An engine's `shapes` are those that it serves, by input name; of a range the smallest, and `max_shapes`, else None, the
-        largest.
+        A dict of plain data:
+
+        - `signatures`: {KEY: {"engine_calls", "native_calls"}}; a call counts once for each segment of the signature.
+        - `engine_seconds`: {KEY: seconds spent in engines}.
+        - `engines`: a list of {"segment", "shapes", "max_shapes", "engine_calls", "engine_seconds", "loads",
+          "load_seconds", "evictions", "builds"}. `shapes` are those that the engine serves, by input name; of a range the
+          smallest, and `max_shapes`, else None, the largest. `loads`: how often its file was opened; `evictions`: how often
+          it was closed for another (see `maximum_cached_engines`); `builds`: 1 if it was built at run time.
+        - `builds`: engines built at run time.
+        - `failed_builds`: a list of {"segment", "shapes", "max_shapes", "reason"}: engines asked for at run time that could
+          not be built.
+        - `unseen_shapes`: a list of {"segment", "shapes", "count"}: calls that no engine serves.
+        - `more_unseen_calls`: calls of unseen shapes beyond the first 1,000 distinct ones.
 
     Raises:
         NoEnginesError: BH602, it was not converted, or loaded while beforehand was not imported.
     """
     from beforehand.runtime import models  # noqa: PLC0415
 
-    keys = _find_keys(loaded)
-    merged: dict[str, Any] = {"signatures": {}, "engines": [], "builds": 0, "unseen_shapes": []}
-    for key in keys:
+    merged: dict[str, Any] = {"signatures": {}, "engine_seconds": {}, "engines": [], "builds": 0, "failed_builds": []}
+    merged |= {"unseen_shapes": [], "more_unseen_calls": 0}
+    for key in _find_keys(loaded):
         found = models.find_model(key).list_stats()
         for name, calls in found["signatures"].items():
             before = merged["signatures"].setdefault(name, dict.fromkeys(calls, 0))
             merged["signatures"][name] = {counter: before[counter] + count for counter, count in calls.items()}
-        merged["builds"] += found["builds"]
-        for name in ("engines", "unseen_shapes"):
-            merged[name].extend(found[name])
+        for name, seconds in found["engine_seconds"].items():
+            merged["engine_seconds"][name] = merged["engine_seconds"].get(name, 0.0) + seconds
+        for name in ("engines", "unseen_shapes", "builds", "failed_builds", "more_unseen_calls"):
+            merged[name] += found[name]
     return merged
+
+
+def reset_stats(loaded: Any) -> None:
+    """Set all counters of a loaded model to zero. What is open stays open, and what was said is not said again.
+
+    Raises:
+        NoEnginesError: BH602, as `stats`.
+    """
+    from beforehand.runtime import models  # noqa: PLC0415
+
+    for key in _find_keys(loaded):
+        models.find_model(key).reset_stats()
+
+
+def set_policies(loaded: Any, **policies: Any) -> None:
+    """Change what a loaded model does where no engine can answer, and how it runs engines; others stay as they are.
+
+    Example:
+        ```python
+        beforehand.set_policies(loaded, on_unseen_shape="error", maximum_cached_engines=4)
+        ```
+
+    Args:
+        loaded: As for `stats`.
+        **policies: `on_unseen_shape`, `on_mismatch`, `maximum_cached_engines`, `performance_hint`: options of the
+            conversion of the same names and values, see `beforehand.options.Options`. They stand above the
+            environment. A `performance_hint` is that of engines opened from now on.
+
+    Raises:
+        UnknownOptionError: BH101, there is no such policy. OptionValueError: BH102, it cannot have that value.
+        NoEnginesError: BH602, as `stats`.
+    """
+    from beforehand.records import Policies  # noqa: PLC0415
+    from beforehand.runtime import models  # noqa: PLC0415
+    from beforehand.runtime.choose_policies import change_policies  # noqa: PLC0415
+
+    change_policies(Policies(), policies)
+    for key in _find_keys(loaded):
+        model = models.find_model(key)
+        model.set_policies(change_policies(model.policies, policies))
 
 
 def enable(loaded: Any) -> None:

@@ -204,7 +204,7 @@ class LoweredSegment:
     """A segment as an ONNX file (weights in a second file beside it) and what ties its names to TensorFlow's.
 
     `digest` covers graph and weights. Input and output names of the ONNX model are those of `input_names` and
-    `output_names`, in the order of the segment's inputs and outputs.
+    `output_names`, in the order of the segment's inputs and outputs. `weights` are those of the second file, in its order.
     """
 
     segment: Segment
@@ -212,6 +212,7 @@ class LoweredSegment:
     input_names: tuple[str, ...]
     output_names: tuple[str, ...]
     digest: str
+    weights: tuple[Weight, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -331,14 +332,18 @@ class SegmentRecord:
 class SegmentSource:
     """What a segment's engines are built of, kept in the converted SavedModel, so that more can be built later.
 
-    `onnx_file` (a name beside the manifest) is the graph; its weights are pieces of `weights_file`, which is TensorFlow's
-    own checkpoint and named from the SavedModel's folder: (offset, length) in bytes of each, in the order of the ONNX file.
-    `digest` is that of `LoweredSegment`, over graph and weights.
+    `onnx_file` (a name beside the manifest) is the graph. Its weights are pieces of `weights_files`, which are TensorFlow's
+    own checkpoint and named from the SavedModel's folder: (index of the file, offset, length in bytes) of each piece, in the
+    order of the ONNX model's second file, where each begins at a multiple of 64 bytes.
+    `digest` is that of `LoweredSegment`; it is made from an ONNX model in memory. So `onnx_sha256` and `weights_sha256`,
+    of the two files that had it, tell whether they are the same.
     """
 
     onnx_file: str
-    weights_file: str
-    pieces: tuple[tuple[int, int], ...]
+    onnx_sha256: str
+    weights_files: tuple[str, ...]
+    pieces: tuple[tuple[int, int, int], ...]
+    weights_sha256: str
     input_names: tuple[str, ...]
     output_names: tuple[str, ...]
     digest: str
@@ -346,12 +351,16 @@ class SegmentSource:
 
 @dataclasses.dataclass(frozen=True)
 class Policies:
-    """What a loaded model does where no engine can answer, and how many engines it holds. See `Options` for each."""
+    """What a loaded model does where no engine can answer, and how many engines it holds. See `Options` for each.
+
+    `timeout_s` is the deadline of a build at run time.
+    """
 
     on_unseen_shape: str = "native"
     on_mismatch: str = "native"
     maximum_cached_engines: int | None = None
     performance_hint: str = "latency"
+    timeout_s: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)

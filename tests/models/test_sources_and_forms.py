@@ -19,8 +19,8 @@ Make = Callable[[str], life_cycle.MadeModel]
 WIDE, DEEP = np.zeros((2, 6), np.float32), np.zeros((2, 10), np.float32)
 
 
-def convert_mlp(folder: pathlib.Path) -> trt.TrtGraphConverterV2:
-    converter = trt.TrtGraphConverterV2(input_saved_model_dir=str(folder))
+def convert_mlp(folder: pathlib.Path, **parameters: Any) -> trt.TrtGraphConverterV2:
+    converter = trt.TrtGraphConverterV2(input_saved_model_dir=str(folder), **parameters)
     converter.convert()
     return converter
 
@@ -144,16 +144,23 @@ def make_two_headed_module() -> Any:
     return TwoHeaded()
 
 
+@pytest.mark.parametrize(
+    ("allowed", "follows"),
+    [
+        (False, "nothing is built later, neither at load nor at the first call."),
+        (True, "until engines are built in the background."),
+    ],
+)
 def test_save_without_build_warns_what_that_costs(
-    made_model: Make, tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture
+    allowed: bool, follows: str, made_model: Make, tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    converter = convert_mlp(made_model("mlp").folder)
+    converter = convert_mlp(made_model("mlp").folder, allow_build_at_runtime=allowed)
     with caplog.at_level(logging.WARNING, "beforehand"):
         converter.save(str(tmp_path / "converted"))
     [record] = caplog.records
     assert record.levelname == "WARNING"
     assert f"{tmp_path / 'converted'} is saved without engines: build() was not called." in record.getMessage()
-    assert "nothing is built later, neither at load nor at the first call." in record.getMessage()
+    assert follows in record.getMessage()
 
 
 def test_a_model_with_nothing_to_convert_is_refused_with_the_reasons_counted(made_model: Make) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from beforehand.backends.describe_cpu import describe_this_cpu
 from beforehand.backends.protocol import Probe
 from beforehand.build_engines.build_engine import build_engine
 from beforehand.build_engines.child import decode_spec, encode_spec
@@ -33,7 +34,7 @@ class Backend:
         return Probe(self.name, True, self.version, "")
 
     def describe_target(self, target: str) -> str:
-        return target or "cpu"
+        return target or describe_this_cpu()
 
 
 def plan(lowered: Any = LOWERED, shapes: Any = SHAPES, backend: Any = None, **options: Any) -> EngineSpec:
@@ -58,28 +59,6 @@ def test_what_cannot_change_an_engine_is_not_in_its_key() -> None:
     assert plan(**same).key == plan().key
     moved = dataclasses.replace(LOWERED, onnx_file="elsewhere/segment.onnx")
     assert plan(lowered=moved).key == plan().key
-
-
-def test_each_part_alone_changes_the_key() -> None:
-    newer, other = Backend(), Backend()
-    newer.version, other.name = "2", "another"
-    keys = {
-        plan().key,
-        plan(lowered=dataclasses.replace(LOWERED, digest="other")).key,
-        plan(lowered=dataclasses.replace(LOWERED, input_names=("input_1",))).key,
-        plan(shapes=ShapeSet(("x",), ((2, 4),))).key,
-        plan(shapes=RANGE).key,
-        plan(shapes=dataclasses.replace(RANGE, max_shapes=((9, 4),))).key,
-        plan(shapes=dataclasses.replace(RANGE, opt_shapes=((2, 4),))).key,
-        plan(shapes=dataclasses.replace(RANGE, one_batch=True)).key,
-        plan(backend=newer).key,
-        plan(backend=other).key,
-        plan(precision_mode="FP16").key,
-        plan(target="elsewhere").key,
-        plan(max_workspace_size_bytes=1).key,
-        plan(use_calibration=False).key,
-    }
-    assert len(keys) == 14
 
 
 @pytest.mark.parametrize("shapes", [SHAPES, RANGE], ids=["one shape", "a range"])
@@ -170,3 +149,20 @@ def test_a_range_of_a_model_whose_batch_is_a_constant_inside_is_refused(tmp_path
         build_engine(write_model(tmp_path, target=(1, 4), shapes=RANGE), tmp_path)
     assert "beforehand.errors" not in str(caught.value)
     assert caught.value.cause == "range"
+
+
+def test_a_build_ends_with_the_process_that_asked_for_it(tmp_path: pathlib.Path) -> None:
+    import json
+    import subprocess
+    import sys
+
+    (tmp_path / "spec.json").write_text(json.dumps(encode_spec(write_model(tmp_path))))
+    arguments = [str(tmp_path / "spec.json"), str(tmp_path / "engine"), "1"]  # process 1 is not its parent
+    child = [sys.executable, "-m", "beforehand.build_engines.child", *arguments]
+    assert subprocess.run(child, check=False, timeout=60).returncode == 1
+    assert not (tmp_path / "engine").exists()
+
+
+def test_a_build_can_be_ended_from_outside(tmp_path: pathlib.Path) -> None:
+    with pytest.raises(BuildError, match="SIGKILL"):
+        build_engine(write_model(tmp_path), tmp_path, on_start=lambda process: process.kill())

@@ -118,7 +118,14 @@ def test_the_json_has_the_form_that_other_tools_read(folder: pathlib.Path, capsy
         "signature": "serving_default",
     }  # fmt: skip
     manifest_bytes = layout.find_manifest(folder).stat().st_size
-    split = {"saved_model": 5, "variables": 7, "engines": 2 * len(BYTES), "manifest": manifest_bytes, "other": 0}
+    split = {
+        "saved_model": 5,
+        "variables": 7,
+        "engines": 2 * len(BYTES),
+        "manifest": manifest_bytes,
+        "sources": 0,
+        "other": 0,
+    }
     assert found["disk"] == {**split, "total": sum(split.values())}
 
 
@@ -219,3 +226,29 @@ def test_tensorflow_is_not_imported(folder: pathlib.Path) -> None:
         "assert not {'tensorflow', 'keras', 'openvino'} & set(sys.modules); sys.exit(code)"
     )
     subprocess.run([sys.executable, "-c", code, "inspect", str(folder)], check=True, stdout=subprocess.DEVNULL)
+
+
+def test_targets_are_told_with_whether_this_machine_loads_them(
+    folder: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from beforehand.runtime.choose_engines import find_fingerprints
+
+    here = find_fingerprints(["openvino"])["openvino"]
+    _, found = inspect(folder, capsys)
+    one = {"backend": "openvino", "backend_version": "2026.4.1", "target": "cpu-x86_64", "engines": 2}
+    assert found["targets"] == [{**one, "bytes": 2 * len(BYTES), "fits_here": False}]
+    assert main(["inspect", str(folder)]) == 0
+    assert "no engine fits this machine: `beforehand add-target` builds them" in capsys.readouterr().out
+    file = layout.find_manifest(folder)
+    data = json.loads(file.read_text())
+    data["engines"][1].update(target=here.target, backend_version=here.version)
+    file.write_text(json.dumps(data))
+    _, found = inspect(folder, capsys)
+    assert [(item["target"], item["engines"], item["fits_here"]) for item in found["targets"]] == [
+        ("cpu-x86_64", 1, False),
+        (here.target, 1, True),
+    ]
+    assert main(["inspect", str(folder)]) == 0
+    out = capsys.readouterr().out
+    assert "leaves them alone" in out
+    assert "no engine fits" not in out

@@ -40,8 +40,8 @@ MANIFEST = Manifest(
     ),
     native_nodes=(("serving_default", LeftOut("n", "Op", "dtype")),),
     not_kept=("attribute `a`",),
-    policies=Policies("error", "rebuild", 3, "throughput"),
-    sources=(SegmentSource("a.onnx", "variables/data", ((64, 12), (128, 4)), ("a",), ("b",), "d"),),
+    policies=Policies("error", "rebuild", 3, "throughput", 5.0),
+    sources=(SegmentSource("a.onnx", "1", ("variables/data",), ((0, 64, 12), (0, 128, 4)), "2", ("a",), ("b",), "d"),),
     options=(("precision_mode", "FP32"), ("names", ("a", "b"))),
 )  # fmt: skip
 

@@ -2,41 +2,19 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import pathlib
-from collections.abc import Sequence
+import weakref
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import numpy as np
 import pytest
+from doubling import SEGMENT, Doubling, count_calls, make_engine, make_model, make_range, make_shapes, ones
 
 from beforehand.errors import EngineRunError
-from beforehand.records import Engine, SegmentRecord, ShapeSet, Signature, TensorSpec
 from beforehand.runtime import loaded_engine
 from beforehand.runtime.model_runtime import ModelRuntime
-from beforehand.store.hashing import hash_file
-
-SPEC = TensorSpec("x", "float32", (None, 4))
-SIGNATURES = (Signature("serving_default", (SPEC,), (SPEC,)), Signature("serve", (SPEC,), (SPEC,)))
-SEGMENT = SegmentRecord("TRTEngineOp_000_000", "serving_default", 3, 1.0, (SPEC,), (SPEC,), ())
-
-
-class Doubling:
-    """A backend whose engines double; those of batch 3 fail."""
-
-    def __init__(self) -> None:
-        self.loads = 0
-
-    def load(self, data: Any, inputs: Sequence[str], outputs: Sequence[str]) -> Doubling:
-        del data, inputs, outputs
-        self.loads += 1
-        return self
-
-    def run(self, inputs: Sequence[Any]) -> list[Any]:
-        if len(inputs[0]) == 3:
-            raise MemoryError("no memory for batch 3")
-        return [2 * inputs[0]]
 
 
 @pytest.fixture
@@ -48,36 +26,7 @@ def backend(monkeypatch: pytest.MonkeyPatch) -> Doubling:
 
 @pytest.fixture
 def model(backend: Doubling, tmp_path: pathlib.Path) -> ModelRuntime:
-    made = ModelRuntime(SIGNATURES, (SEGMENT,), tmp_path)
-    (tmp_path / "engine").write_bytes(b"engine")
-    for batch in (1, 2, 3):
-        made.add_engine(make_engine(tmp_path, ShapeSet(("x",), ((batch, 4),))))
-    return made
-
-
-def make_engine(folder: pathlib.Path, shapes: ShapeSet) -> Engine:
-    facts = {"backend": "b", "backend_version": "1", "precision": "FP32", "target": "cpu", "key": shapes.describe()}
-    names = {"segment": SEGMENT.name, "input_names": ("i",), "output_names": ("o",), "file": "engine"}
-    sha256 = hash_file(folder / "engine")
-    return Engine(segment_index=0, shapes=shapes, bytes=6, sha256=sha256, build_seconds=0, **facts, **names)
-
-
-def make_range(low: int, high: int) -> ShapeSet:
-    return ShapeSet(("x",), ((low, 4),), ((high, 4),))
-
-
-def count_calls(model: ModelRuntime) -> dict[str, int]:
-    """Calls by the shapes of the engine that answered them."""
-    return {
-        ShapeSet(
-            ("x",), (tuple(e["shapes"]["x"]),), (tuple(e["max_shapes"]["x"]),) if e["max_shapes"] else ()
-        ).describe(): (e["engine_calls"])
-        for e in model.list_stats()["engines"]
-    }
-
-
-def ones(batch: int) -> np.ndarray[Any, Any]:
-    return np.ones((batch, 4), np.float32)
+    return make_model(tmp_path, *map(make_shapes, (1, 2, 3)))
 
 
 def test_calls_of_built_shapes_are_answered_and_counted_where_they_came_from(model: ModelRuntime) -> None:
@@ -114,11 +63,13 @@ def test_a_failing_engine_is_told_once_and_its_calls_run_natively(
 
 
 def test_an_engine_that_cannot_be_opened_is_not_tried_again(model: ModelRuntime, backend: Doubling) -> None:
-    (model.folder / "engine").write_bytes(b"altered")
+    file = model.folder / "1x4.engine"
+    text = file.read_text()
+    file.write_text("altered")
     assert model.run(0, 0, [ones(1)]) is None
-    (model.folder / "engine").write_bytes(b"engine")
+    file.write_text(text)
     assert model.run(0, 0, [ones(1)]) is None
-    assert backend.loads == 0
+    assert backend.loads == []
 
 
 def test_the_veto_raises_instead(model: ModelRuntime, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,7 +84,7 @@ def test_many_threads_open_an_engine_once_and_no_call_is_lost(model: ModelRuntim
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(lambda _: model.run(0, 0, [ones(1)]), range(400)))
     assert all(outputs is not None for outputs in found)
-    assert backend.loads == 1
+    assert len(backend.loads) == 1
     assert model.list_stats()["signatures"]["serving_default"]["engine_calls"] == 400
 
 
@@ -166,5 +117,32 @@ def test_a_range_added_again_replaces_the_first_and_is_closed_with_the_others(
     for _ in range(2):
         assert model.run(0, 0, [ones(5)]) is not None
         model.close()
-    assert backend.loads == 2
+    assert len(backend.loads) == 2
     assert len(model.list_files()) == 4
+
+
+def test_where_an_engine_cannot_answer_a_wider_range_does(
+    model: ModelRuntime, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One failure does not stand in the way of others that serve the same shapes."""
+    for low, high in ((4, 8), (1, 64)):
+        model.add_engine(make_engine(model.folder, make_range(low, high)))
+    (model.folder / "4-8x4.engine").write_text("altered")
+    with caplog.at_level(logging.WARNING, "beforehand"):
+        for _ in range(3):
+            assert model.run(0, 0, [ones(5)]) is not None
+    assert "BH503" in caplog.text
+    assert len(caplog.records) == 1
+    assert count_calls(model)["x=1..64x4"] == 3
+
+
+def test_an_engine_that_cannot_be_opened_keeps_no_inputs_of_the_calls_it_failed(model: ModelRuntime) -> None:
+    """The same error raised again would keep the frames of every call, and so what it was given."""
+    (model.folder / "1x4.engine").write_text("altered")
+    given = [ones(1) for _ in range(5)]
+    references = [weakref.ref(array) for array in given]
+    for array in given:
+        assert model.run(0, 0, [array]) is None
+    del given, array
+    gc.collect()
+    assert sum(reference() is not None for reference in references) <= 1  # last_error() has its traceback

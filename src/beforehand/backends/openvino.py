@@ -7,7 +7,6 @@ import importlib.metadata
 import importlib.util
 import math
 import os
-import platform
 import threading
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -16,6 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from beforehand import environment
+from beforehand.backends.describe_cpu import describe_this_cpu, find_limit
 from beforehand.backends.import_openvino import import_openvino
 from beforehand.backends.openvino_errors import explain_refusal
 from beforehand.backends.protocol import Probe, Refusal
@@ -24,6 +24,8 @@ from beforehand.records import UNBOUNDED, EngineSpec, ShapeSet
 
 # f32 is said outright: OpenVINO takes bf16 by itself on CPUs that have it, and results then differ between CPUs.
 _CONFIG = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
+# An exported engine holds no hint (files built with either are equal): the one given at import decides.
+_HINTS = {"latency": "LATENCY", "throughput": "THROUGHPUT"}
 _DEVICE = "CPU"
 _LARGE_BYTES = 1 << 16
 _ALIGNMENT = 64
@@ -62,9 +64,22 @@ class OpenVinoBackend:
             )
         return Probe(self.name, True, version, device)
 
+    def find_version(self) -> str:
+        """OpenVINO's version; empty if it is not installed."""
+        try:
+            return importlib.metadata.version("openvino")
+        except importlib.metadata.PackageNotFoundError:
+            return ""
+
     def describe_target(self, target: str) -> str:
-        """`cpu-` and the machine's architecture: a built engine is a graph that the plug-in adapts to the CPU."""
-        return target or f"cpu-{platform.machine().lower()}"
+        """`cpu-`, the architecture, and the level of instruction sets that OpenVINO goes by: `cpu-x86_64+avx2`.
+
+        Raises:
+            OptionValueError: BH102, a `target` that cannot be built on this CPU.
+        """
+        here = describe_this_cpu()
+        find_limit(target or here, here)
+        return target or here
 
     def check_precision(self, precision: str) -> None:
         """FP32 alone, until the precision passes exist.
@@ -95,6 +110,7 @@ class OpenVinoBackend:
         """Compile the segment's ONNX model at the spec's shapes and export it."""
         if environment.is_build_forbidden():
             raise BuildForbiddenError("OpenVINO was asked to compile", cause="forbidden", segment=spec.segment)
+        self._limit_to(spec)
         model = self._core.read_model(spec.onnx_file)
         if spec.shapes.is_range and spec.shapes.is_bounded:
             _check_ends(model, spec)
@@ -103,8 +119,29 @@ class OpenVinoBackend:
         # Documented as bytes; a BytesIO in some releases (2026.4 among them).
         return bytes(exported.getvalue() if hasattr(exported, "getvalue") else exported)
 
+    def _limit_to(self, spec: EngineSpec) -> None:
+        """Have OpenVINO see no more of this CPU than the target has.
+
+        Raises:
+            BuildError: BH401, OpenVINO has been started, and hears of limits no more.
+        """
+        here = describe_this_cpu()
+        limit = find_limit(spec.target or here, here)
+        if not limit:
+            return
+        if self._core_made is not None:
+            raise BuildError(
+                f"an engine for {spec.target} needs a process of its own", cause="target", segment=spec.segment
+            )
+        environment.set_isa_limit(limit)
+
     def load(
-        self, data: np.ndarray[Any, Any], input_names: Sequence[str], output_names: Sequence[str]
+        self,
+        data: np.ndarray[Any, Any],
+        input_names: Sequence[str],
+        output_names: Sequence[str],
+        *,
+        performance_hint: str = "latency",
     ) -> OpenVinoExecutable:
         """Import a built engine; nothing is compiled from a model."""
         openvino = import_openvino()
@@ -112,7 +149,8 @@ class OpenVinoBackend:
         # OpenVINO looks for ./.bin, and ends the process where that may not be asked: ask first, an error can be told.
         with contextlib.suppress(FileNotFoundError):
             os.stat(".bin")
-        compiled = self._core.import_model(openvino.Tensor(data, shared_memory=True), _DEVICE, _CONFIG)
+        config = {**_CONFIG, "PERFORMANCE_HINT": _HINTS[performance_hint]}
+        compiled = self._core.import_model(openvino.Tensor(data, shared_memory=True), _DEVICE, config)
         return OpenVinoExecutable(compiled, data, input_names, output_names)
 
 

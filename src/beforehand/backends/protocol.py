@@ -52,8 +52,15 @@ class Backend(Protocol):
     def probe(self) -> Probe:
         """What is found here; never raises, imports nothing that is not installed."""
 
+    def find_version(self) -> str:
+        """The version of what builds and runs engines here; empty if it is not installed. Imports nothing."""
+
     def describe_target(self, target: str) -> str:
-        """The fingerprint of what engines are built for: `target`, or this machine if it is empty."""
+        """The fingerprint of what engines are built for: `target`, or this machine if it is empty. Imports nothing heavy.
+
+        Raises:
+            OptionValueError: BH102, a target that cannot be built for here.
+        """
 
     def check_precision(self, precision: str) -> None:
         """Refuse a precision that this backend does not have here.
@@ -68,5 +75,20 @@ class Backend(Protocol):
     def build(self, spec: EngineSpec) -> bytes:
         """Build one engine. Called in a process of its own."""
 
-    def load(self, data: np.ndarray[Any, Any], input_names: Sequence[str], output_names: Sequence[str]) -> Executable:
-        """Open a built engine. `data` (uint8) was checked against its hash; it may be kept."""
+    def load(
+        self,
+        data: np.ndarray[Any, Any],
+        input_names: Sequence[str],
+        output_names: Sequence[str],
+        *,
+        performance_hint: str = "latency",
+    ) -> Executable:
+        """Open a built engine.
+
+        Args:
+            data: uint8, checked against its hash; it may be kept.
+            input_names: Names of the inputs in the engine, in the order in which they will be given.
+            output_names: Names of the outputs, in the order in which they are wanted.
+            performance_hint: "latency" (all cores for one call) or "throughput" (several calls at once); no part of the
+                built engine.
+        """

@@ -31,6 +31,7 @@ def build_engine(
     *,
     timeout_s: float = 0.0,
     on_heartbeat: Callable[[float], None] = lambda seconds: None,
+    on_start: Callable[[subprocess.Popen[bytes]], None] = lambda process: None,
 ) -> Engine:
     """Build `spec` into `folder`.
 
@@ -39,6 +40,7 @@ def build_engine(
         folder: Where the engine file and its log go.
         timeout_s: Deadline in seconds; 0 means none.
         on_heartbeat: Called every 10 s with the seconds since the start: the clock is ours, a backend may be silent.
+        on_start: Called with the process, which may be ended at any time: the build then fails as "killed".
 
     Raises:
         BuildError: BH401, with cause "range" (the model cannot have it), "failed", "killed" or "timeout"; the log's path is in it.
@@ -57,7 +59,10 @@ def build_engine(
     log, spec_file = folder / f"{name}.log", folder / f"{name}.json"
     spec_file.write_text(json.dumps(encode_spec(spec)))
     start = time.monotonic()
-    code = _run_child([str(spec_file), str(folder / name)], log, start, timeout_s, on_heartbeat)
+    arguments = [str(spec_file), str(folder / name), str(os.getpid())]
+    with _start_child(arguments, log) as process:
+        on_start(process)
+        code = _wait_for(process, start, timeout_s, on_heartbeat)
     if code != 0 or not (folder / name).is_file():
         raise _describe_failure(spec, code, log, timeout_s)
     return Engine(
@@ -78,28 +83,32 @@ def build_engine(
     )
 
 
-def _run_child(
-    arguments: list[str], log: pathlib.Path, start: float, timeout_s: float, on_heartbeat: Callable[[float], None]
-) -> int | None:
-    """The child's exit code; None if it was stopped at the deadline. It never outlives this call."""
+def _start_child(arguments: list[str], log: pathlib.Path) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "beforehand.build_engines.child", *arguments]
     # The child must find the same packages, wherever the user's script put them on the path.
     environ = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    with log.open("wb") as output, subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, env=environ
-    ) as process:  # fmt: skip
-        try:
-            while True:
-                left = timeout_s - (time.monotonic() - start) if timeout_s else _HEARTBEAT_S
-                try:
-                    return process.wait(max(0.0, min(left, _HEARTBEAT_S)))
-                except subprocess.TimeoutExpired:
-                    if timeout_s and time.monotonic() - start >= timeout_s:
-                        return None
-                    on_heartbeat(time.monotonic() - start)
-        finally:
-            if process.poll() is None:
-                process.kill()
+    with log.open("wb") as output:
+        return subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, env=environ
+        )  # fmt: skip
+
+
+def _wait_for(
+    process: subprocess.Popen[bytes], start: float, timeout_s: float, on_heartbeat: Callable[[float], None]
+) -> int | None:
+    """The child's exit code; None if it was stopped at the deadline. It never outlives this call."""
+    try:
+        while True:
+            left = timeout_s - (time.monotonic() - start) if timeout_s else _HEARTBEAT_S
+            try:
+                return process.wait(max(0.0, min(left, _HEARTBEAT_S)))
+            except subprocess.TimeoutExpired:
+                if timeout_s and time.monotonic() - start >= timeout_s:
+                    return None
+                on_heartbeat(time.monotonic() - start)
+    finally:
+        if process.poll() is None:
+            process.kill()
 
 
 def _describe_failure(spec: EngineSpec, code: int | None, log: pathlib.Path, timeout_s: float) -> BuildError:

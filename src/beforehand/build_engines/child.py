@@ -1,13 +1,17 @@
-"""The process that builds one engine: `python -m beforehand.build_engines.child SPEC.json ENGINE`.
+"""The process that builds one engine: `python -m beforehand.build_engines.child SPEC.json ENGINE PARENT`.
 
-It gets nothing of its parent but the specification, and leaves nothing but the engine file; its output is the log.
+It gets nothing of its parent but the specification, and leaves nothing but the engine file; its output is the log. It
+ends when its parent does, however that ended.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import pathlib
 import sys
+import threading
+import time
 import traceback
 from typing import Any
 
@@ -16,6 +20,7 @@ from beforehand.errors import BuildError
 from beforehand.records import EngineSpec, ShapeSet
 from beforehand.store import atomic
 
+_WATCH_S = 0.5
 # The exit code of a range that the model cannot have: other shapes may still be built.
 RANGE_REFUSED = 64
 
@@ -36,7 +41,8 @@ def decode_spec(data: dict[str, Any]) -> EngineSpec:
 
 def main(arguments: list[str]) -> int:
     """Build the engine of a specification file."""
-    spec_file, engine_file = map(pathlib.Path, arguments)
+    spec_file, engine_file = map(pathlib.Path, arguments[:2])
+    threading.Thread(target=_end_with, args=(int(arguments[2]),), daemon=True).start()
     spec = decode_spec(json.loads(spec_file.read_text()))
     try:
         data = find_backend(spec.backend).build(spec)
@@ -47,6 +53,12 @@ def main(arguments: list[str]) -> int:
         return RANGE_REFUSED
     atomic.write_bytes(engine_file, data)
     return 0
+
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(_WATCH_S)
+    os._exit(1)  # a backend's threads may be at work
 
 
 if __name__ == "__main__":

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 from beforehand.backends.protocol import Backend
 from beforehand.options import Options
-from beforehand.records import EngineSpec, LoweredSegment, ShapeSet
+from beforehand.records import EngineSpec, LoweredSegment, Manifest, ShapeSet
 from beforehand.store.hashing import hash_data
+
+# Raised when the same parts come to another engine, because a backend is asked otherwise.
+_RECIPE = 1
+# Options that stand in the key as what they came to: the target "" is this machine's, and has its key.
+_RESOLVED = ("backend", "precision_mode", "target")
 
 
 def plan_engines(
@@ -49,23 +53,54 @@ def plan_engines(
     return tuple(specs.values())
 
 
+def make_spec(
+    manifest: Manifest, segment: int, shapes: ShapeSet, backend: Backend, target: str | None = None
+) -> EngineSpec:
+    """What `plan_engines` would have planned when the model was converted, from what the saved model keeps.
+
+    Args:
+        manifest: Of a converted SavedModel that has its sources.
+        segment: Index of the segment.
+        shapes: What the engine is to serve.
+        backend: Who builds.
+        target: As the option of that name, whose value at the conversion is taken for None.
+
+    Returns:
+        The specification; its `onnx_file` is what `restore_onnx` gives, and yet to be set.
+    """
+    source = manifest.sources[segment]
+    asked = {**dict(manifest.options), "backend": backend.name}
+    if target is not None:
+        asked["target"] = target
+    spec = EngineSpec(
+        segment=manifest.segments[segment].name,
+        segment_index=segment,
+        onnx_file="",
+        input_names=source.input_names,
+        output_names=source.output_names,
+        shapes=shapes,
+        backend=backend.name,
+        backend_version=backend.probe().version,
+        precision=asked["precision_mode"],
+        target=backend.describe_target(asked["target"]),
+        options=tuple((name, asked[name]) for name, _ in manifest.options),
+        key="",
+    )
+    return dataclasses.replace(spec, key=make_key(spec, source.digest))
+
+
 def make_key(spec: EngineSpec, digest: str) -> str:
     """Hash of everything that can change an engine: graph and weights (by `digest`), shapes, backend, options."""
-    parts: dict[str, Any] = {
-        "graph": digest,
-        "names": [spec.input_names, spec.output_names],
-        "shapes": spec.shapes.shapes,
-        "backend": [spec.backend, spec.backend_version],
-        "precision": spec.precision,
-        "target": spec.target,
-        "options": spec.options,
-    }
-    if spec.shapes.is_range:  # only then, so that the keys of engines built before there were ranges stay
-        parts["max_shapes"] = spec.shapes.max_shapes
-    # What follows is rare, and likewise there only where it is given. `one_batch` changes which calls the engine serves, not
-    # the engine; but a key also stands for a line of the manifest, and two of them must not be taken for one.
-    if spec.shapes.opt_shapes:
-        parts["opt_shapes"] = spec.shapes.opt_shapes
-    if spec.shapes.one_batch:
-        parts["one_batch"] = True
-    return hash_data(parts)
+    shapes = spec.shapes
+    return hash_data(
+        {
+            "recipe": _RECIPE,
+            "graph": digest,
+            "names": [spec.input_names, spec.output_names],
+            "shapes": [shapes.shapes, shapes.max_shapes, shapes.opt_shapes, shapes.one_batch],
+            "backend": [spec.backend, spec.backend_version],
+            "precision": spec.precision,
+            "target": spec.target,
+            "options": sorted(pair for pair in spec.options if pair[0] not in _RESOLVED),
+        }
+    )

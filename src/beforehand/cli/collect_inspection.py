@@ -10,12 +10,13 @@ import pathlib
 from collections.abc import Iterable
 from typing import Any
 
-from beforehand.errors import BeforehandError, ManifestError, SourceNotFoundError
-from beforehand.records import Engine, Manifest, SegmentRecord, Signature, TensorSpec
+from beforehand.errors import BeforehandError
+from beforehand.records import Engine, Manifest, SegmentRecord, SegmentSource, Signature, TensorSpec
 from beforehand.report.find_range_offers import find_range_offers
+from beforehand.runtime.choose_engines import Fingerprint, find_fingerprint, find_fingerprints, fits
 from beforehand.store import layout
 from beforehand.store.hashing import hash_file
-from beforehand.store.manifest import read_manifest
+from beforehand.store.manifest import find_manifest, read_manifest
 
 FORMAT_VERSION = 1
 OK, MISSING, ALTERED = "ok", "missing", "altered"
@@ -29,18 +30,22 @@ def collect_inspection(folder: pathlib.Path) -> dict[str, Any]:
         SourceNotFoundError: BH201, there is no SavedModel.
         ManifestError: BH502, it was not converted by beforehand, or its manifest cannot be read.
     """
-    manifest = read_manifest(_find_manifest(folder))
+    manifest = read_manifest(find_manifest(folder))
     engines = [_describe_engine(engine, folder) for engine in manifest.engines]
     return {
         "format_version": FORMAT_VERSION,
         "signatures": {signature.key: _describe_signature(signature) for signature in manifest.signatures},
         "segments": [_describe_segment(segment, manifest) for segment in manifest.segments],
         "engines": engines,
+        "targets": _describe_targets(manifest),
         "native_nodes": [
             {"name": node.name, "op": node.op, "reason": node.reason, "detail": node.detail, "signature": key}
             for key, node in manifest.native_nodes
         ],
-        "files": [_describe_file(folder, name) for name in (layout.SAVED_MODEL, f"{_VARIABLES}/variables.index")],
+        "files": [
+            *(_describe_file(folder, name) for name in (layout.SAVED_MODEL, f"{_VARIABLES}/variables.index")),
+            *(_check_source(source, folder) for source in manifest.sources),
+        ],
         "disk": _measure_disk(folder, manifest),
         "model_id": manifest.model_id,
         "created": manifest.created,
@@ -52,25 +57,6 @@ def collect_inspection(folder: pathlib.Path) -> dict[str, Any]:
 def is_whole(found: dict[str, Any]) -> bool:
     """Whether no file is missing or altered."""
     return all(item["state"] == OK for item in (*found["engines"], *found["files"]))
-
-
-def _find_manifest(folder: pathlib.Path) -> pathlib.Path:
-    file = layout.find_manifest(folder)
-    if file.is_file():
-        return file
-    if not folder.exists():
-        raise SourceNotFoundError(f"there is no folder {folder}", advice="the folder that save() or `-o` was given")
-    if (folder / layout.SAVED_MODEL).is_file():
-        raise ManifestError(
-            f"{folder} is a SavedModel, but holds no engines of beforehand",
-            why=f"it has no {layout.ASSETS}/{layout.MANIFEST}: it was not converted, or copied without its assets",
-            advice=f"`beforehand convert {folder} -o OUT`, then `beforehand inspect OUT`",
-        )
-    raise SourceNotFoundError(
-        f"there is no SavedModel in {folder}",
-        why=f"it has neither {layout.SAVED_MODEL} nor {layout.ASSETS}/{layout.MANIFEST}",
-        advice="the folder that holds saved_model.pb",
-    )
 
 
 def _describe_signature(signature: Signature) -> dict[str, Any]:
@@ -147,6 +133,34 @@ def _describe_file(folder: pathlib.Path, name: str) -> dict[str, str]:
     return {"file": name, "state": OK if (folder / name).is_file() else MISSING}
 
 
+def _check_source(source: SegmentSource, folder: pathlib.Path) -> dict[str, str]:
+    """The graph that engines are built of; its weights, in TensorFlow's checkpoint, are checked when it is built."""
+    name = f"{layout.ASSETS}/{source.onnx_file}"
+    found = _describe_file(folder, name)
+    if found["state"] == OK and hash_file(folder / name) != source.onnx_sha256:
+        found["state"] = ALTERED
+    return found
+
+
+def _describe_targets(manifest: Manifest) -> list[dict[str, Any]]:
+    """What there are engines for; `fits_here` says whether this machine loads them."""
+    here = find_fingerprints(engine.backend for engine in manifest.engines)
+    groups: dict[Fingerprint, list[Engine]] = {}
+    for engine in manifest.engines:
+        groups.setdefault(find_fingerprint(engine), []).append(engine)
+    return [
+        {
+            "backend": made_for.backend,
+            "backend_version": made_for.version,
+            "target": made_for.target,
+            "engines": len(engines),
+            "bytes": sum(engine.bytes for engine in engines),
+            "fits_here": fits(engines[0], here[made_for.backend]),
+        }
+        for made_for, engines in groups.items()
+    ]
+
+
 def _measure_disk(folder: pathlib.Path, manifest: Manifest) -> dict[str, int]:
     files = {engine.file for engine in manifest.engines}
     assets = folder / layout.ASSETS
@@ -155,6 +169,7 @@ def _measure_disk(folder: pathlib.Path, manifest: Manifest) -> dict[str, int]:
         "variables": _sum_sizes((folder / _VARIABLES).glob("*")),
         "engines": _sum_sizes(file for file in assets.glob("*") if file.name in files),
         "manifest": _sum_sizes([assets / layout.MANIFEST]),
+        "sources": _sum_sizes({assets / source.onnx_file for source in manifest.sources}),
     }
     total = _sum_sizes(folder.rglob("*"))
     return {**split, "other": total - sum(split.values()), "total": total}

@@ -95,10 +95,19 @@ def _fail_self_test(error: str) -> dict[str, Any]:
 def _probe_backend(name: str) -> dict[str, Any]:
     found = {"name": name, "default": name == list_backends()[0]}
     try:
-        return {**found, **vars(find_backend(name).probe())}
+        backend = find_backend(name)
+        return {**found, **vars(backend.probe()), "target": backend.describe_target("")}
     except Exception as error:  # noqa: BLE001 (a backend whose module does not import is what doctor is there to show)
         why = f"{type(error).__name__}: {error}"
-        return {**found, "usable": False, "version": "", "device": "", "why_not": why, "advice": f"reinstall {name}"}
+        return {
+            **found,
+            "usable": False,
+            "version": "",
+            "device": "",
+            "why_not": why,
+            "advice": f"reinstall {name}",
+            "target": "",
+        }
 
 
 def _list_versions() -> dict[str, str]:
@@ -138,6 +147,7 @@ def format_findings(found: dict[str, Any]) -> list[str]:
         default = " (default)" if backend["default"] else ""
         if backend["usable"]:
             lines.append(f"  {backend['name']}{default}: usable, version {backend['version']}, on {backend['device']}")
+            lines.append(f"    builds for and loads the target {backend['target']}")
         else:
             lines.append(f"  {backend['name']}{default}: NOT USABLE: {backend['why_not']}. Try: {backend['advice']}")
     lines += _format_contract(found)

@@ -23,6 +23,7 @@ def format_inspection(found: dict[str, Any], folder: pathlib.Path) -> list[str]:
         *_format_signatures(found),
         *_format_segments(found),
         *_format_engines(found),
+        *_format_targets(found),
         *_format_native_nodes(found),
         *(["not kept: " + "; ".join(found["not_kept"])] if found["not_kept"] else []),
         _format_disk(found),
@@ -86,6 +87,20 @@ def _format_engines(found: dict[str, Any]) -> list[str]:
     return ["", *format_table(rows)]
 
 
+def _format_targets(found: dict[str, Any]) -> list[str]:
+    if not found["targets"]:
+        return []
+    rows = [("engines for", "target", "engines", "bytes", "this machine")]
+    for target in found["targets"]:
+        fits = "loads them" if target["fits_here"] else "leaves them alone"
+        made_for = f"{target['backend']} {target['backend_version']}"
+        rows.append((made_for, target["target"], str(target["engines"]), format_bytes(target["bytes"]), fits))
+    lines = ["", *format_table(rows)]
+    if not any(target["fits_here"] for target in found["targets"]):
+        lines.append("  no engine fits this machine: `beforehand add-target` builds them")
+    return lines
+
+
 def _format_native_nodes(found: dict[str, Any]) -> list[str]:
     nodes = found["native_nodes"]
     if not nodes:
@@ -104,7 +119,7 @@ def _format_native_nodes(found: dict[str, Any]) -> list[str]:
 
 def _format_disk(found: dict[str, Any]) -> str:
     disk = found["disk"]
-    rest = disk["manifest"] + disk["other"]
+    rest = disk["manifest"] + disk["sources"] + disk["other"]
     parts = {
         "TensorFlow's weights": disk["variables"], "saved_model.pb": disk["saved_model"], "engines": disk["engines"],
         "other": rest,

@@ -20,6 +20,8 @@ from beforehand.options import check_names
 VERBS = {
     "convert": "beforehand.cli.convert",
     "inspect": "beforehand.cli.inspect",
+    "add-target": "beforehand.cli.add_target",
+    "slim": "beforehand.cli.slim",
     "doctor": "beforehand.cli.doctor",
     "demo": "beforehand.cli.demo",
 }

@@ -51,4 +51,5 @@ def lower_segment(
         tuple(tensor.removesuffix(":0") for tensor in cut.inputs),
         tuple(f"output_{index}" for index in range(len(cut.outputs))),
         digest,
+        tuple(weight for _, weight in cut.weights),
     )

@@ -14,8 +14,6 @@ from beforehand.lower.cut_segment import CutSegment, ReadWeight
 from beforehand.lower.name_canonically import forget_names, name_canonically
 from beforehand.store import layout
 
-_ALIGNMENT = 64
-
 
 def write_onnx(model: Any, cut: CutSegment, read: ReadWeight, folder: pathlib.Path) -> str:
     """Write the model with its weights into `folder`.
@@ -36,7 +34,7 @@ def write_onnx(model: Any, cut: CutSegment, read: ReadWeight, folder: pathlib.Pa
             data = array.reshape(-1).view(np.uint8).data  # not `tobytes`, which would copy gigabytes
             file.write(data)
             digest.update(data)
-            file.write(bytes(-file.tell() % _ALIGNMENT))
+            file.write(bytes(-file.tell() % layout.WEIGHT_ALIGNMENT))
     capture_invariants(graph)
     name_canonically(graph)
     (folder / layout.ONNX_MODEL).write_bytes(model.SerializeToString(deterministic=True))

@@ -1,13 +1,13 @@
-"""One engine of a loaded model: opened at its first call, remembered when it fails."""
+"""One engine of a loaded model: opened at its first call, closed for others, remembered when it cannot be opened."""
 
 from __future__ import annotations
 
 import logging
 import pathlib
 import threading
-from collections import Counter
+import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from beforehand.backends.protocol import Executable
 from beforehand.backends.registry import find_backend
 from beforehand.errors import BeforehandError, EngineRunError, record_error
 from beforehand.records import Engine, TensorSpec
+from beforehand.runtime.counters import CallCounts
 from beforehand.store import layout
 from beforehand.store.verified_file import read_verified_file
 
@@ -22,17 +23,45 @@ _log = logging.getLogger("beforehand")
 _Form = tuple["np.dtype[Any]", tuple[int, ...]]
 
 
-class LoadedEngine:
-    """An engine's record, its executable once opened, and its counters."""
+class Table(Protocol):
+    """What an engine needs of the table that it stands in; see engine_table.py."""
 
-    def __init__(self, record: Engine, folder: pathlib.Path) -> None:
+    lock: threading.RLock
+    performance_hint: str
+
+    def make_room(self, engine: LoadedEngine) -> None:
+        """The engine is about to be opened."""
+
+    def leave_room(self, engine: LoadedEngine) -> None:
+        """The engine is closed."""
+
+    def count_reload(self) -> None:
+        """An engine was opened that had been closed for another."""
+
+
+class LoadedEngine:
+    """An engine's record, its executable while it is open, and its counters.
+
+    Args:
+        record: Of the manifest, or of an engine built since.
+        folder: Where its file is.
+        table: Its place, which bounds how many are open.
+        built: Whether it was built at run time.
+    """
+
+    def __init__(self, record: Engine, folder: pathlib.Path, table: Table, *, built: bool = False) -> None:
         self.record = record
+        self.counts = CallCounts()
+        self.last_used = 0.0
         self._folder = folder
+        self._table = table
         self._executable: Executable | None = None
-        self._failure: BeforehandError | None = None
-        self._lock = threading.Lock()
-        self._calls: Counter[int] = Counter()
-        self._loads = 0
+        self._failure: BeforehandError | None = None  # why it cannot be opened
+        self._told = False
+        self._evicted = False
+        self._loads = self._evictions = 0
+        self._builds = int(built)
+        self._load_seconds = 0.0
         self._checked: list[_Form] | None = None
 
     def run(
@@ -46,9 +75,12 @@ class LoadedEngine:
             promised: The manifest's outputs.
 
         Raises:
-            BeforehandError: the engine cannot be opened or run; said once in the log, the same error from then on.
+            BeforehandError: the engine cannot be opened or run; said once in the log. One that cannot be opened is not
+                tried again, one that could not run is.
         """
-        executable = self._executable or self._open()
+        self.last_used = time.perf_counter()
+        executable = self._executable or self._open()  # what this call runs, whoever closes the engine meanwhile
+        start = time.perf_counter()
         try:
             outputs = executable.run(inputs)
             forms = [(array.dtype, array.shape) for array in outputs]
@@ -57,26 +89,36 @@ class LoadedEngine:
                 self._checked = forms
         except Exception as error:  # a backend may raise anything; it is mapped, with its text
             raise self._fail(error) from error
-        with self._lock:
-            self._calls[signature] += 1
+        self.counts.add(signature, time.perf_counter() - start)
         return outputs
 
     def _open(self) -> Executable:
-        with self._lock:
+        with self._table.lock:
             if self._failure is not None:
-                raise self._failure
+                # Raised again, it would hold on to the frames, and so to the inputs, of every call so far.
+                raise self._failure.with_traceback(None)
             if self._executable is None:
+                start = time.perf_counter()
                 try:
                     self._executable = self._load()
                 except Exception as error:  # as above
-                    raise self._fail(error) from error
+                    self._table.leave_room(self)
+                    self._failure = self._fail(error)
+                    raise self._failure from error
                 self._loads += 1
+                self._load_seconds += time.perf_counter() - start
+                if self._evicted:
+                    self._evicted = False
+                    self._table.count_reload()
             return self._executable
 
     def _load(self) -> Executable:
         record = self.record
         data = read_verified_file(layout.find_engine_file(self._folder, record.file), record.sha256)
-        return find_backend(record.backend).load(data, record.input_names, record.output_names)
+        self._table.make_room(self)  # not before: a file that is altered must not put out a good engine
+        return find_backend(record.backend).load(
+            data, record.input_names, record.output_names, performance_hint=self._table.performance_hint
+        )
 
     def _fail(self, error: Exception) -> BeforehandError:
         if not isinstance(error, BeforehandError):
@@ -87,31 +129,45 @@ class LoadedEngine:
                 f"({self.record.backend_version})",
             )
         record_error(error)
-        if self._failure is None:
-            self._failure = error
+        if not self._told:
+            self._told = True
             _log.warning("%s Such calls run natively, in TensorFlow.", error)
         return error
 
     def close(self) -> None:
         """Drop the executable; a call under way keeps it until it ends, a later one opens it again."""
-        with self._lock:
+        with self._table.lock:
             self._executable = None
+            self._table.leave_room(self)
 
-    def count_calls(self) -> Counter[int]:
-        """How many calls were answered, by the index of their signature."""
-        with self._lock:
-            return Counter(self._calls)
+    def evict(self) -> None:
+        """Close it for another, and count that."""
+        with self._table.lock:
+            self.close()
+            self._evicted = True
+            self._evictions += 1
+
+    def reset(self) -> None:
+        """Set the counters to zero."""
+        with self._table.lock:
+            self.counts.reset()
+            self._loads = self._evictions = self._builds = 0
+            self._load_seconds = 0.0
 
     def list_stats(self) -> dict[str, Any]:
         """The counters, as plain data."""
-        return {
-            "segment": self.record.segment,
-            "shapes": self.record.shapes.to_dict(),
-            "max_shapes": self.record.shapes.to_max_dict(),
-            "engine_calls": self.count_calls().total(),
-            "loads": self._loads,
-            "evictions": 0,
-        }
+        with self._table.lock:
+            return {
+                "segment": self.record.segment,
+                "shapes": self.record.shapes.to_dict(),
+                "max_shapes": self.record.shapes.to_max_dict(),
+                "engine_calls": self.counts.calls,
+                "engine_seconds": self.counts.seconds,
+                "loads": self._loads,
+                "load_seconds": self._load_seconds,
+                "evictions": self._evictions,
+                "builds": self._builds,
+            }
 
 
 def _check_outputs(outputs: Sequence[np.ndarray[Any, Any]], promised: Sequence[TensorSpec]) -> None:

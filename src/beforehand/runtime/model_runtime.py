@@ -1,4 +1,4 @@
-"""One converted model at run time: which engine serves these shapes, run it, count."""
+"""One converted model at run time: ask its engines, follow its policies where none can answer, count."""
 
 from __future__ import annotations
 
@@ -12,35 +12,77 @@ from typing import Any
 import numpy as np
 
 from beforehand import environment
-from beforehand.errors import BeforehandError, EngineRunError, record_error
-from beforehand.records import Engine, Manifest, SegmentRecord, Shape, Signature
+from beforehand.errors import BeforehandError, EngineRunError, IntegrityError, UnseenShapeError, record_error
+from beforehand.records import Engine, Manifest, Policies, SegmentRecord, ShapeSet, Signature
+from beforehand.runtime.background_builds import BackgroundBuilds
+from beforehand.runtime.build_requests import BuildRequests
+from beforehand.runtime.choose_engines import (
+    answer_mismatch,
+    choose_engines,
+    describe_mismatch,
+    find_fingerprints,
+)
+from beforehand.runtime.choose_policies import follow_environment
+from beforehand.runtime.counters import Seen, Shapes, UnseenShapes
+from beforehand.runtime.engine_table import EngineTable
 from beforehand.runtime.loaded_engine import LoadedEngine
 from beforehand.store import layout
 
 _log = logging.getLogger("beforehand")
-Shapes = tuple[Shape, ...]
+_Arrays = Sequence["np.ndarray[Any, Any]"]
+_Failures = list[tuple[LoadedEngine, BeforehandError]]
+_WHAT_FOLLOWS = {
+    "native": "such calls run natively, in TensorFlow.",
+    "build": "such calls run natively, in TensorFlow, until an engine is built.",
+    "error": "such calls are refused (on_unseen_shape is error).",
+}
 
 
 class ModelRuntime:
-    """Engines of one model, by segment and shapes. All methods may be called by several threads at once."""
+    """Engines of one model, by segment and shapes. All methods may be called by several threads at once.
+
+    Args:
+        signatures: Of the manifest.
+        segments: Of the manifest.
+        folder: Where the engines' files are, unless they are built at run time.
+        policies: Of the manifest; the environment may change them.
+
+    Raises:
+        OptionValueError: BH102, an environment variable that sets a policy has a value that it cannot have.
+    """
 
     def __init__(
-        self, signatures: Sequence[Signature], segments: Sequence[SegmentRecord], folder: pathlib.Path
+        self,
+        signatures: Sequence[Signature],
+        segments: Sequence[SegmentRecord],
+        folder: pathlib.Path,
+        policies: Policies = Policies(),  # noqa: B008 (frozen)
     ) -> None:
         self.signatures = tuple(signatures)
         self.segments = tuple(segments)
         self.folder = folder
+        self.policies = follow_environment(policies)
+        self.builds: BuildRequests | None = None
+        self.foreign: tuple[Engine, ...] = ()  # engines that do not fit this machine, and are missed
         self.error: BeforehandError | None = None
         self.recorded: dict[int, dict[Shapes, None]] | None = None
-        self._engines: list[dict[Shapes, LoadedEngine]] = [{} for _ in segments]
-        self._ranges: list[tuple[LoadedEngine, ...]] = [() for _ in segments]  # the narrowest first
+        self._tables = tuple(EngineTable(segment.name, self.policies) for segment in segments)
+        self._files: dict[str, None] = {}  # names
         self._lock = threading.Lock()
         self._native_calls: Counter[int] = Counter()
-        self._unseen: Counter[tuple[int, Shapes]] = Counter()
+        self._unseen = UnseenShapes()
+        self._builds = 0
+        self._failures: list[dict[str, Any]] = []  # of builds
 
     @classmethod
     def open(cls, file: pathlib.Path, read: Callable[[pathlib.Path], Manifest]) -> ModelRuntime:
-        """The model of a manifest. One that cannot be read gives a model that answers natively, and a warning."""
+        """The model of a manifest, with the engines that fit this machine.
+
+        A manifest that cannot be read gives a model that answers natively, and a warning.
+
+        Raises:
+            EngineMismatchError: BH605, engines do not fit here, and the policy `on_mismatch` is "error".
+        """
         try:
             manifest = read(file)
         except BeforehandError as error:
@@ -49,28 +91,62 @@ class ModelRuntime:
             model = cls((), (), file.parent)
             model.error = error
             return model
-        model = cls(manifest.signatures, manifest.segments, file.parent)
-        for engine in manifest.engines:
+        model = cls(manifest.signatures, manifest.segments, file.parent, manifest.policies)
+        model.keep_files([engine.file for engine in manifest.engines])
+        model.keep_files([source.onnx_file for source in manifest.sources])
+        if manifest.sources:
+            model.builds = BackgroundBuilds(model, manifest, layout.find_saved_model(file))
+        here = find_fingerprints(engine.backend for engine in manifest.engines)
+        chosen = choose_engines(manifest.engines, here)
+        for engine in chosen.usable:
             model.add_engine(engine)
+        model.foreign = chosen.foreign
+        if chosen.foreign and not environment.is_disabled():
+            mismatch = describe_mismatch(chosen, here, layout.find_saved_model(file))
+            answer_mismatch(chosen.foreign, mismatch, model.policies.on_mismatch, model.builds)
         return model
+
+    def keep_files(self, names: Sequence[str]) -> None:
+        """Count these files among those of the model, whether or not they can be used here."""
+        self._files.update(dict.fromkeys(names))
 
     def add_engine(self, engine: Engine) -> None:
         """Serve the engine's shapes with it from now on; a range only where there is no engine of that very shape."""
-        loaded, segment = LoadedEngine(engine, self.folder), engine.segment_index
-        with self._lock:
-            if not engine.shapes.is_range:
-                self._engines[segment][engine.shapes.shapes] = loaded
-                return
-            others = [other for other in self._ranges[segment] if other.record.shapes != engine.shapes]
-            # A new tuple: calls under way read the old one.
-            self._ranges[segment] = tuple(sorted([*others, loaded], key=lambda item: item.record.shapes.count_shapes()))
+        self.keep_files([engine.file])
+        table = self._tables[engine.segment_index]
+        table.add(LoadedEngine(engine, self.folder, table))
 
-    def run(
-        self, signature: int, segment: int, inputs: Sequence[np.ndarray[Any, Any]]
-    ) -> list[np.ndarray[Any, Any]] | None:
+    def add_built(self, engine: Engine, folder: pathlib.Path, *, built: bool = True) -> None:
+        """As `add_engine`, for an engine that was built at run time into a folder of its own.
+
+        Args:
+            engine: Its record.
+            folder: Where its file is.
+            built: Count it as a build; False for one that another process built.
+        """
+        table = self._tables[engine.segment_index]
+        table.add(LoadedEngine(engine, folder, table, built=built))
+        with self._lock:
+            self._builds += built
+
+    def add_failure(self, segment: int, shapes: ShapeSet, reason: str) -> None:
+        """Remember, for `stats`, that an engine asked for at run time could not be built."""
+        described = {"shapes": shapes.to_dict(), "max_shapes": shapes.to_max_dict()}
+        with self._lock:
+            self._failures.append({"segment": self.segments[segment].name, **described, "reason": reason})
+
+    def set_policies(self, policies: Policies) -> None:
+        """Follow these from now on. The performance hint is that of engines opened from now on."""
+        self.policies = policies
+        for table in self._tables:
+            table.set_policies(policies)
+
+    def run(self, signature: int, segment: int, inputs: _Arrays) -> list[np.ndarray[Any, Any]] | None:
         """The segment's outputs, or None when TensorFlow must compute them.
 
         Raises:
+            UnseenShapeError: BH604, no engine serves these shapes and `on_unseen_shape` is "error".
+            IntegrityError: BH503, the engine's file is altered and `on_mismatch` is "error".
             EngineRunError: BH601, no engine can serve the call and native execution was vetoed.
         """
         if self.error is not None:
@@ -80,55 +156,71 @@ class ModelRuntime:
         if self.recorded is not None:
             self.recorded.setdefault(segment, {})[shapes] = None
             return None
-        engine = self._engines[segment].get(shapes) or self._find_range(segment, shapes)
-        if engine is None:
+        outputs, failures = self._ask_engines(signature, segment, shapes, inputs)
+        if outputs is not None:
+            return outputs
+        if failures:
+            self._decline_failed(segment, failures)
+        elif any(engine.segment_index == segment and engine.shapes.contains(shapes) for engine in self.foreign):
+            # Seen, and said when the model was loaded.
+            self._decline(f"the engine of {self.segments[segment].name} for these shapes does not fit this machine")
+        else:
             self._decline_unseen(segment, shapes)
-            return None
-        try:
-            return engine.run(signature, inputs, self.segments[segment].outputs)
-        except BeforehandError as error:
-            self._decline(str(error))
-            return None
+        return None
 
-    def run_direct(
-        self, signature: int, segment: int, inputs: Sequence[np.ndarray[Any, Any]]
-    ) -> list[np.ndarray[Any, Any]] | None:
+    def run_direct(self, signature: int, segment: int, inputs: _Arrays) -> list[np.ndarray[Any, Any]] | None:
         """As `run`, for calls that can still be made by way of the graph: None, with nothing counted, sends them there."""
         if self.error is not None or self.recorded is not None:
             return None
         shapes = tuple([array.shape for array in inputs])
-        engine = self._engines[segment].get(shapes) or self._find_range(segment, shapes)
-        if engine is None:
-            return None
-        try:
-            return engine.run(signature, inputs, self.segments[segment].outputs)
-        except BeforehandError:
-            return None  # the engine remembers it, and tells it again on the way of the graph
+        return self._ask_engines(signature, segment, shapes, inputs)[0]
 
-    def _find_range(self, segment: int, shapes: Shapes) -> LoadedEngine | None:
-        """The narrowest range that holds these shapes; a segment has few ranges, so a search costs microseconds."""
-        return next((engine for engine in self._ranges[segment] if engine.record.shapes.contains(shapes)), None)
+    def _ask_engines(
+        self, signature: int, segment: int, shapes: Shapes, inputs: _Arrays
+    ) -> tuple[list[np.ndarray[Any, Any]] | None, _Failures]:
+        """The outputs of the first engine that can give them; else what failed, empty where none serves the shapes."""
+        failures: _Failures = []
+        promised = self.segments[segment].outputs
+        for engine in self._tables[segment].find_engines(shapes):
+            try:
+                return engine.run(signature, inputs, promised), failures
+            except BeforehandError as error:
+                failures.append((engine, error))
+        return None, failures
 
-    def _list_engines(self) -> list[LoadedEngine]:
-        return [
-            engine
-            for table, ranges in zip(self._engines, self._ranges, strict=True)
-            for engine in (*table.values(), *ranges)
-        ]
+    def _decline_failed(self, segment: int, failures: _Failures) -> None:
+        for engine, error in failures:
+            if not isinstance(error, IntegrityError):
+                continue
+            if self.policies.on_mismatch == "error":
+                raise error
+            if self.policies.on_mismatch == "rebuild" and self.builds is not None:
+                self.builds.request(segment, engine.record.shapes)
+        self._decline(str(failures[0][1]))
 
     def _decline_unseen(self, segment: int, shapes: Shapes) -> None:
-        with self._lock:
-            self._unseen[segment, shapes] += 1
-            first = self._unseen[segment, shapes] == 1
-        name = self.segments[segment].name
+        seen = self._unseen.add(segment, shapes)
+        table, record, policy = self._tables[segment], self.segments[segment], self.policies.on_unseen_shape
+        if policy == "build" and self.builds is None:
+            policy = "native"
         text = ", ".join("x".join(map(str, shape)) or "scalar" for shape in shapes)
-        message = f"{name} has no engine for the shapes {text}"
-        if first:
-            built, ranges = len(self._engines[segment]), len(self._ranges[segment])
+        message = f"{record.name} has no engine for the shapes {text}"
+        if seen is Seen.NEW:
+            built, ranges = table.count_kinds()
             more = f" and {ranges} range{'s' * (ranges > 1)}" if ranges else ""
-            _log.warning(
-                "%s (it has engines for %d shape sets%s): such calls run natively, in TensorFlow.", message, built, more
+            follows = _WHAT_FOLLOWS.get(policy, _WHAT_FOLLOWS["native"])
+            _log.warning("%s (it has engines for %d shape sets%s): %s", message, built, more, follows)
+        elif seen is Seen.FIRST_TOO_MANY:
+            _log.warning("%s; so many shapes without an engine came that new ones are not told any more", message)
+        if policy == "error":
+            raise UnseenShapeError(
+                message,
+                why=f"on_unseen_shape is error, and it has engines for {table.describe()}",
+                advice='build for these shapes, or beforehand.set_policies(loaded, on_unseen_shape="native")',
             )
+        # No engine is ever built for an empty tensor.
+        if policy == "build" and self.builds is not None and all(0 not in shape for shape in shapes):
+            self.builds.request(segment, ShapeSet(tuple(spec.name for spec in record.inputs), shapes))
         self._decline(message)
 
     @staticmethod
@@ -152,32 +244,51 @@ class ModelRuntime:
             self._native_calls[signature] += self.recorded is None
 
     def list_files(self) -> tuple[pathlib.Path, ...]:
-        """The engine files that exist."""
-        files = [layout.find_engine_file(self.folder, engine.record.file) for engine in self._list_engines()]
+        """The engine files of the model itself that exist: not of what was built at run time."""
+        files = [layout.find_engine_file(self.folder, name) for name in self._files]
         return tuple(file for file in files if file.is_file())
 
     def close(self) -> None:
         """Give back what the engines hold; a later call opens them again."""
-        for engine in self._list_engines():
-            engine.close()
+        for table in self._tables:
+            for engine in table.list_engines():
+                engine.close()
+
+    def reset_stats(self) -> None:
+        """Set all counters to zero."""
+        with self._lock:
+            self._native_calls = Counter()
+            self._builds = 0
+        self._unseen.reset()
+        for table in self._tables:
+            table.reset()
 
     def list_stats(self) -> dict[str, Any]:
         """The counters, as plain data (the form that `beforehand.stats` promises)."""
         with self._lock:
-            native_calls, unseen = Counter(self._native_calls), Counter(self._unseen)
-            engines = self._list_engines()
-        engine_calls = sum((engine.count_calls() for engine in engines), Counter[int]())
+            native_calls, builds, failures = Counter(self._native_calls), self._builds, list(self._failures)
+        unseen, more = self._unseen.read()
+        calls: Counter[int] = Counter()
+        seconds: dict[int, float] = {}
+        for table in self._tables:
+            for engine in table.list_all():
+                for i, (count, spent) in engine.counts.read().items():
+                    calls[i] += count
+                    seconds[i] = seconds.get(i, 0.0) + spent
         return {
             "signatures": {
-                signature.key: {"engine_calls": engine_calls[i], "native_calls": native_calls[i]}
+                signature.key: {"engine_calls": calls[i], "native_calls": native_calls[i]}
                 for i, signature in enumerate(self.signatures)
             },
-            "engines": [engine.list_stats() for engine in engines],
-            "builds": 0,
+            "engine_seconds": {signature.key: seconds.get(i, 0.0) for i, signature in enumerate(self.signatures)},
+            "engines": [engine.list_stats() for table in self._tables for engine in table.list_engines()],
+            "builds": builds,
+            "failed_builds": failures,
             "unseen_shapes": [
                 {"segment": self.segments[i].name, "shapes": self._name_shapes(i, shapes), "count": count}
                 for (i, shapes), count in unseen.items()
             ],
+            "more_unseen_calls": more,
         }
 
     def _name_shapes(self, segment: int, shapes: Shapes) -> dict[str, list[int]]:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import tensorflow as tf
-from tensorflow.core.protobuf import saved_model_pb2, trackable_object_graph_pb2
+from tensorflow.core.protobuf import saved_model_pb2, tensor_bundle_pb2, trackable_object_graph_pb2
 from tensorflow.python.eager import context
 from tensorflow.python.framework import op_def_registry
 from tensorflow.python.ops import script_ops
@@ -303,6 +303,11 @@ def read_saved_model_proto(file: pathlib.Path) -> Any:
 def decode_object_graph(value: bytes) -> Any:
     """A `TrackableObjectGraph` message: what the objects of a checkpoint are called in it."""
     return trackable_object_graph_pb2.TrackableObjectGraph.FromString(value)
+
+
+def decode_bundle_entry(value: bytes) -> Any:
+    """A `BundleEntryProto` message: where a tensor lies in the files of a checkpoint."""
+    return tensor_bundle_pb2.BundleEntryProto.FromString(value)
 
 
 def add_functions(graph_def: Any) -> None:

@@ -14,8 +14,9 @@ import numpy as np
 import tensorflow as tf
 
 from beforehand.records import Weight
+from beforehand.store import layout
 
-_ROW_BYTES = 64
+_ROW_BYTES = layout.WEIGHT_ALIGNMENT
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,6 +62,12 @@ class PackedWeights(tf.__internal__.tracking.AutoTrackable):
             start = self._places[weight.checkpoint_key].row * per_row
             flat[start : start + _count_elements(weight)] = read(weight).reshape(-1)
         return tf.Variable(share_table(table), trainable=False, name=f"weights_{dtype}")
+
+    def find_bytes(self, weight: Weight) -> tuple[str, int, int]:
+        """Where a weight lies: the packed variable (by its dtype), offset and length in bytes."""
+        place = self._places[weight.checkpoint_key]
+        size = tf.as_dtype(weight.dtype).size
+        return place.dtype, place.row * _count_per_row(place.dtype) * size, _count_elements(weight) * size
 
     def take(self, weights: Sequence[Weight]) -> list[tf.Tensor]:
         """The values of `weights`, to be called while a function is traced."""

@@ -6,14 +6,15 @@ import copy
 import dataclasses
 import pathlib
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
 
 from beforehand.errors import OutputExistsError
-from beforehand.records import Manifest
+from beforehand.records import LoweredSegment, Manifest
 from beforehand.runtime.tensorflow_private import ROOT_ATTRIBUTE
+from beforehand.saved_model.keep_sources import WEIGHTS_ATTRIBUTE, keep_sources
 from beforehand.saved_model.make_functions import State
 from beforehand.store import atomic, layout
 from beforehand.store.manifest import write_manifest
@@ -27,11 +28,13 @@ class ConvertedModel:
         functions: Concrete function of each signature.
         callables: Functions of the root, by name.
         state: What the functions share.
+        segments: What engines are built of, in the order of the manifest.
     """
 
     functions: Mapping[str, Any]
     callables: Mapping[str, Any]
     state: State
+    segments: Sequence[LoweredSegment]
 
 
 def write_saved_model(
@@ -46,14 +49,14 @@ def write_saved_model(
     Args:
         target: The folder to make or replace.
         model: What TensorFlow writes.
-        manifest: What the folder will hold.
+        manifest: What the folder will hold, but for the sources of segments: these are found in what TensorFlow wrote.
         engine_files: The files that the manifest names.
         options: `tf.saved_model.SaveOptions`.
     """
     root = tf.__internal__.tracking.AutoTrackable()
     setattr(root, ROOT_ATTRIBUTE, model.state.switch)
     model.state.switch.set_root(root)
-    root.beforehand_weights = model.state.weights
+    setattr(root, WEIGHTS_ATTRIBUTE, model.state.weights)
     root.beforehand_resources = model.state.resources
     for name, function in model.callables.items():
         setattr(root, name, function)
@@ -64,6 +67,9 @@ def write_saved_model(
         tf.saved_model.save(root, str(folder), signatures=dict(model.functions), options=_leave_gradients_out(options))
         for file in engine_files:
             atomic.copy_file(file, folder / layout.ASSETS / file.name)
+        # The graph knows the manifest by its name alone, and TensorFlow's fingerprint covers no asset.
+        sources = keep_sources(model.segments, model.state.weights, folder)
+        write_manifest(dataclasses.replace(manifest, sources=sources), layout.find_manifest(folder))
 
 
 def _leave_gradients_out(options: Any) -> Any:

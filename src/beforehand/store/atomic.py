@@ -34,6 +34,27 @@ def copy_file(source: pathlib.Path, target: pathlib.Path) -> None:
             os.fsync(file.fileno())
 
 
+def put_file(source: pathlib.Path, target: pathlib.Path) -> None:
+    """Copy a file so that a reader sees the old one or the new one, whole, whatever is killed when."""
+    aside = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        shutil.copyfile(source, aside)
+        with aside.open("rb") as file:
+            os.fsync(file.fileno())
+        aside.replace(target)
+    finally:
+        aside.unlink(missing_ok=True)
+    sync_folder(target.parent)
+
+
+def move_file(source: pathlib.Path, target: pathlib.Path) -> None:
+    """Move a file within a file system, so that a reader of `target` sees the old one or the new one, whole."""
+    with source.open("rb") as file:
+        os.fsync(file.fileno())
+    source.replace(target)
+    sync_folder(target.parent)
+
+
 def sync_folder(folder: pathlib.Path) -> None:
     """Make the names in a folder durable."""
     with contextlib.suppress(OSError):  # not every file system can open a folder

@@ -4,6 +4,8 @@ FOLDER/
   saved_model.pb, fingerprint.pb, variables/      an ordinary SavedModel
   assets/beforehand.json                          the manifest: the one asset that the graph knows
   assets/TRTEngineOp_000_000.1a2b3c4d.openvino    engines, flat beside it, so that TensorFlow can copy them too
+  assets/TRTEngineOp_000_000.1a2b3c4d.onnx        what they are built of, without the weights, which are in variables/
+  assets/.beforehand.lock                         empty: held by whoever adds or takes out engines
 """
 
 from __future__ import annotations
@@ -14,10 +16,14 @@ import re
 from beforehand.errors import IntegrityError
 
 MANIFEST = "beforehand.json"
+LOCK = ".beforehand.lock"
 ASSETS = "assets"
 SAVED_MODEL = "saved_model.pb"
 ONNX_MODEL = "segment.onnx"
 ONNX_WEIGHTS = "segment.weights"
+WEIGHT_ALIGNMENT = (
+    64  # bytes: each weight begins at a multiple, in ONNX_WEIGHTS and in the SavedModel's packed variables
+)
 
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
@@ -27,19 +33,29 @@ def find_manifest(folder: pathlib.Path) -> pathlib.Path:
     return folder / ASSETS / MANIFEST
 
 
+def find_saved_model(manifest: pathlib.Path) -> pathlib.Path:
+    """The folder of the SavedModel that a manifest belongs to."""
+    return manifest.parent.parent
+
+
 def name_engine_file(segment: str, key: str, backend: str) -> str:
     """File name of an engine: readable, and different for every key."""
     return f"{segment}.{key[:16]}.{backend}"
 
 
+def name_source_file(segment: str, digest: str) -> str:
+    """File name of the graph that a segment's engines are built of."""
+    return f"{segment}.{digest[:16]}.onnx"
+
+
 def find_engine_file(folder: pathlib.Path, name: str) -> pathlib.Path:
-    """Where the engine file `name` lies, beside the manifest in `folder`.
+    """Where the file `name`, an engine or what it is built of, lies beside the manifest in `folder`.
 
     Raises:
         IntegrityError: BH503, the name would lead out of the folder.
     """
     if not _PLAIN_NAME.fullmatch(name):
-        raise IntegrityError(f"the manifest names an engine file {name!r}", why="an engine's name is a plain file name")
+        raise IntegrityError(f"the manifest names a file {name!r}", why="the name of a file beside it has no folders")
     return folder / name
 
 

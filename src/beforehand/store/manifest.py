@@ -14,7 +14,7 @@ import json
 import pathlib
 from typing import Any
 
-from beforehand.errors import ManifestError
+from beforehand.errors import ManifestError, SourceNotFoundError
 from beforehand.records import (
     Engine,
     LeftOut,
@@ -28,7 +28,7 @@ from beforehand.records import (
     TensorSpec,
     Whole,
 )
-from beforehand.store import atomic
+from beforehand.store import atomic, layout
 
 NEWEST_WRITABLE_FORMAT = 1
 OLDEST_READABLE_FORMAT = 1
@@ -63,6 +63,31 @@ def read_manifest(path: pathlib.Path) -> Manifest:
         raise ManifestError(f"the manifest {path} is incomplete", why=f"{type(error).__name__}: {error}") from error
 
 
+def find_manifest(folder: pathlib.Path) -> pathlib.Path:
+    """The manifest of a converted SavedModel, which is there.
+
+    Raises:
+        SourceNotFoundError: BH201, there is no SavedModel.
+        ManifestError: BH502, it was not converted by beforehand.
+    """
+    file = layout.find_manifest(folder)
+    if file.is_file():
+        return file
+    if not folder.exists():
+        raise SourceNotFoundError(f"there is no folder {folder}", advice="the folder that save() or `-o` was given")
+    if (folder / layout.SAVED_MODEL).is_file():
+        raise ManifestError(
+            f"{folder} is a SavedModel, but holds no engines of beforehand",
+            why=f"it has no {layout.ASSETS}/{layout.MANIFEST}: it was not converted, or copied without its assets",
+            advice=f"`beforehand convert {folder} -o OUT`, then `beforehand inspect OUT`",
+        )
+    raise SourceNotFoundError(
+        f"there is no SavedModel in {folder}",
+        why=f"it has neither {layout.SAVED_MODEL} nor {layout.ASSETS}/{layout.MANIFEST}",
+        advice="the folder that holds saved_model.pb",
+    )
+
+
 def encode_manifest(manifest: Manifest) -> dict[str, Any]:
     """A manifest as plain data."""
     return {
@@ -71,7 +96,7 @@ def encode_manifest(manifest: Manifest) -> dict[str, Any]:
         "versions": dict(manifest.versions),
         "signatures": [_encode_signature(signature) for signature in manifest.signatures],
         "segments": [_encode_segment(segment) for segment in manifest.segments],
-        "engines": [_encode_engine(engine) for engine in manifest.engines],
+        "engines": [encode_engine(engine) for engine in manifest.engines],
         "native_nodes": [{"signature": key, **vars(node)} for key, node in manifest.native_nodes],
         "not_kept": list(manifest.not_kept),
         "policies": vars(manifest.policies),
@@ -88,7 +113,7 @@ def decode_manifest(data: dict[str, Any]) -> Manifest:
         versions=tuple(data["versions"].items()),
         signatures=tuple(_decode_signature(item) for item in data["signatures"]),
         segments=tuple(_decode_segment(item) for item in data["segments"]),
-        engines=tuple(_decode_engine(item) for item in data["engines"]),
+        engines=tuple(decode_engine(item) for item in data["engines"]),
         native_nodes=tuple(
             (item["signature"], LeftOut(item["name"], item["op"], item["reason"], item["detail"]))
             for item in data["native_nodes"]
@@ -109,9 +134,11 @@ def _decode_policies(data: dict[str, Any]) -> Policies:
 
 
 def _decode_source(data: dict[str, Any]) -> SegmentSource:
-    pieces = tuple((offset, length) for offset, length in data["pieces"])
-    inputs, outputs = tuple(data["input_names"]), tuple(data["output_names"])
-    return SegmentSource(data["onnx_file"], data["weights_file"], pieces, inputs, outputs, data["digest"])
+    tuples = {name: tuple(data[name]) for name in ("weights_files", "input_names", "output_names")}
+    fields = {name: tuples.get(name, data[name]) for name in SegmentSource.__dataclass_fields__}
+    return SegmentSource(
+        **{**fields, "pieces": tuple((file, offset, length) for file, offset, length in data["pieces"])}
+    )
 
 
 def _encode_spec(spec: TensorSpec) -> dict[str, Any]:
@@ -172,7 +199,8 @@ def _decode_segment(data: dict[str, Any]) -> SegmentRecord:
     )
 
 
-def _encode_engine(engine: Engine) -> dict[str, Any]:
+def encode_engine(engine: Engine) -> dict[str, Any]:
+    """An engine's record as plain data."""
     shapes = engine.shapes
     data = {**vars(engine), "shapes": _encode_shapes(shapes.names, shapes.shapes)}
     for name in ("max_shapes", "opt_shapes"):
@@ -185,7 +213,8 @@ def _encode_shapes(names: tuple[str, ...], shapes: tuple[Shape, ...]) -> list[li
     return [[name, list(shape)] for name, shape in zip(names, shapes, strict=True)]
 
 
-def _decode_engine(data: dict[str, Any]) -> Engine:
+def decode_engine(data: dict[str, Any]) -> Engine:
+    """The inverse of `encode_engine`; raises KeyError, TypeError or ValueError where the data are damaged."""
     lists = {name: tuple(data[name]) for name in ("input_names", "output_names")}
     plain = {name: data[name] for name in Engine.__dataclass_fields__ if name not in ("shapes", *lists)}
     return Engine(**{**plain, **lists, "shapes": _decode_shape_set(data)})

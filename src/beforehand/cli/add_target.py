@@ -1,0 +1,48 @@
+"""Build the engines of a converted SavedModel for this machine too, into the same SavedModel.
+
+Every segment and shape set for which it has an engine of any target gets one for this CPU and this version of the backend.
+The others stay: each machine takes its own when it loads the model. Repeated, it builds what is missing or altered, and no
+more. Neither the original model nor TensorFlow is needed.
+
+  beforehand add-target resnet50_engines
+  beforehand add-target resnet50_engines --target cpu-x86_64+avx2
+
+--target: a CPU with fewer instruction sets than this one. What cannot be built here is refused, with what can.
+"""
+
+from __future__ import annotations
+
+import argparse
+import pathlib
+
+from beforehand.cli.format_inspection import format_table
+from beforehand.cli.progress import format_bytes, show_progress
+from beforehand.targets import add_target
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `beforehand add-target`."""
+    add = parser.add_argument
+    add("folder", metavar="DIR", type=pathlib.Path, help="folder of a converted SavedModel")
+    add("--target", default="", help="what to build for (default: this machine)")
+    add("--timeout", metavar="SECONDS", type=float, default=0.0, help="deadline of one engine's build (default: none)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Build and print what was built; 0, or an error of beforehand."""
+    with show_progress():
+        engines = add_target(arguments.folder, arguments.target, timeout_s=arguments.timeout)
+    if not engines:
+        print(f"{arguments.folder} has all engines for {arguments.target or 'this machine'}: nothing was built")
+        return 0
+    rows = [
+        (engine.segment, engine.shapes.describe(), engine.backend, engine.backend_version, engine.target,
+         format_bytes(engine.bytes), f"built in {engine.build_seconds:.1f} s")
+        for engine in engines
+    ]  # fmt: skip
+    print(
+        "\n".join(
+            [f"{len(engines)} engines added to {arguments.folder}", *(f"  {line}" for line in format_table(rows))]
+        )
+    )
+    return 0

@@ -1,0 +1,127 @@
+"""Which engines of a manifest fit this machine, and what is done about those that do not (docs/decisions/0013)."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import pathlib
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+
+from beforehand.backends.registry import find_backend
+from beforehand.errors import BackendError, EngineMismatchError, record_error
+from beforehand.records import Engine
+from beforehand.runtime.build_requests import BuildRequests
+
+_log = logging.getLogger("beforehand")
+
+
+@dataclasses.dataclass(frozen=True)
+class Fingerprint:
+    """What engines are built for: a backend in one version, and a target. The version is empty where there is none."""
+
+    backend: str
+    version: str
+    target: str
+
+    def describe(self) -> str:
+        """For messages: `openvino 2026.4.1, cpu-x86_64+avx2`."""
+        return f"{self.backend} {self.version or '(not installed)'}, {self.target}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Chosen:
+    """The engines that fit here, and those others whose shapes none of them serves."""
+
+    usable: tuple[Engine, ...]
+    foreign: tuple[Engine, ...]
+
+
+def find_fingerprint(engine: Engine) -> Fingerprint:
+    """What an engine was built for."""
+    return Fingerprint(engine.backend, engine.backend_version, engine.target)
+
+
+def find_fingerprints(backends: Iterable[str]) -> dict[str, Fingerprint]:
+    """What this machine is to each of these backends. None of them is imported for it."""
+    found = {}
+    for name in dict.fromkeys(backends):
+        try:
+            backend = find_backend(name)
+        except BackendError:
+            found[name] = Fingerprint(name, "", "unknown to this beforehand")
+        else:
+            found[name] = Fingerprint(name, backend.find_version(), backend.describe_target(""))
+    return found
+
+
+def fits(engine: Engine, here: Fingerprint) -> bool:
+    """Whether an engine may be opened on a machine: all of its fingerprint must be equal.
+
+    An engine for fewer instruction sets than the machine has does not fit either: OpenVINO refuses it.
+    """
+    return bool(here.version) and find_fingerprint(engine) == here
+
+
+def choose_engines(engines: Iterable[Engine], fingerprints: Mapping[str, Fingerprint]) -> Chosen:
+    """Those that fit, and those that are missed.
+
+    Args:
+        engines: Of one model.
+        fingerprints: What this machine is, by backend; an engine of any other backend does not fit.
+    """
+    usable: list[Engine] = []
+    others: list[Engine] = []
+    for engine in engines:
+        here = fingerprints.get(engine.backend)
+        (usable if here is not None and fits(engine, here) else others).append(engine)
+    return Chosen(tuple(usable), tuple(engine for engine in others if not any(_serves(own, engine) for own in usable)))
+
+
+def _serves(engine: Engine, other: Engine) -> bool:
+    """Whether an engine serves all shapes that another one does."""
+    shapes = other.shapes
+    return engine.segment_index == other.segment_index and (
+        engine.shapes == shapes
+        or (engine.shapes.contains(shapes.shapes) and engine.shapes.contains(shapes.max_shapes or shapes.shapes))
+    )
+
+
+def describe_mismatch(
+    chosen: Chosen, fingerprints: Mapping[str, Fingerprint], folder: pathlib.Path
+) -> EngineMismatchError:
+    """One error for all engines of a model that are missed, with both fingerprints."""
+    count, total = len(chosen.foreign), len(chosen.foreign) + len(chosen.usable)
+    built = Counter(find_fingerprint(engine).describe() for engine in chosen.foreign)
+    here = dict.fromkeys(fingerprints[engine.backend].describe() for engine in chosen.foreign)
+    return EngineMismatchError(
+        f"{count} of {total} engines of {folder} do not fit this machine: they were built for "
+        f"[{'] and ['.join(built)}], this machine is [{'] and ['.join(here)}]",
+        advice=f"`beforehand add-target {folder}` here, which builds them for this machine too",
+    )
+
+
+def answer_mismatch(
+    foreign: Sequence[Engine], error: EngineMismatchError, policy: str, builds: BuildRequests | None
+) -> None:
+    """Do what the policy `on_mismatch` says, and say it in one line.
+
+    Args:
+        foreign: The engines that are missed.
+        error: What is said of them.
+        policy: "native", "error" or "rebuild".
+        builds: Who builds them anew; None where nobody can.
+
+    Raises:
+        EngineMismatchError: BH605, if the policy is "error".
+    """
+    record_error(error)
+    if policy == "error":
+        raise error
+    if policy == "rebuild" and builds is not None:
+        _log.warning("%s They are built in the background; until then such calls run natively, in TensorFlow.", error)
+        for engine in foreign:
+            builds.request(engine.segment_index, engine.shapes)
+        return
+    more = " Nothing can be built of this SavedModel: it has no sources." if policy == "rebuild" else ""
+    _log.warning("%s Such calls run natively, in TensorFlow.%s", error, more)

@@ -1,0 +1,126 @@
+"""The user's cache folder: engines built at run time, by key, for all processes of this user.
+
+CACHE/                        BEFOREHAND_CACHE, or `beforehand` in the user's cache folder; 0700, as all below
+  engines/KEY.BACKEND         engines
+  engines/KEY.json            their records, as in a manifest; written last
+  failures/KEY.json           builds that failed: reason and time
+  locks/KEY.lock              held by who builds
+  building/KEY/               what a build is made of; goes with it
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import pathlib
+import shutil
+import time
+from collections.abc import Iterator
+
+import filelock
+import platformdirs
+
+from beforehand import environment
+from beforehand.records import Engine, EngineSpec
+from beforehand.store import atomic
+from beforehand.store.hashing import hash_file
+from beforehand.store.manifest import decode_engine, encode_engine
+
+# Seconds after which a build that failed may be tried again: its reason (no memory, a full disk) may be gone.
+RETRY_S = 3600.0
+_PRIVATE = 0o700
+
+
+class CacheFolder:
+    """Engines by key. Safe across processes and threads; the folder is made when it is first written to.
+
+    Args:
+        folder: By default what the environment says.
+    """
+
+    def __init__(self, folder: pathlib.Path | None = None) -> None:
+        self.folder = folder or find_cache_folder()
+
+    @property
+    def engines(self) -> pathlib.Path:
+        """Where the engine files lie."""
+        return self.folder / "engines"
+
+    @contextlib.contextmanager
+    def lock(self, key: str) -> Iterator[None]:
+        """Wait until nobody else, in any process, is at work on this key. A process that ends lets go.
+
+        Raises:
+            OSError: The folder cannot be written, or somebody has held the lock for `RETRY_S` seconds.
+        """
+        with filelock.FileLock(self._make_folder("locks") / f"{key}.lock", timeout=RETRY_S):
+            yield
+
+    def find_engine(self, spec: EngineSpec) -> Engine | None:
+        """The engine of the key of `spec`, as that names it; None if there is none, or if its file is altered."""
+        try:
+            engine = decode_engine(json.loads((self.engines / f"{spec.key}.json").read_text()))
+            file = self.engines / _name_engine(spec)
+            if engine.key != spec.key or engine.file != file.name or hash_file(file) != engine.sha256:
+                return None
+        except (OSError, KeyError, TypeError, ValueError, AttributeError):
+            return None
+        # Other models may have the same segment, under other names.
+        return dataclasses.replace(
+            engine,
+            segment=spec.segment,
+            segment_index=spec.segment_index,
+            shapes=spec.shapes,
+            input_names=spec.input_names,
+            output_names=spec.output_names,
+        )
+
+    def add_engine(self, engine: Engine, spec: EngineSpec, built: pathlib.Path) -> Engine:
+        """Move the file `built` into the cache; returns the engine's record there."""
+        folder = self._make_folder("engines")
+        kept = dataclasses.replace(engine, file=_name_engine(spec))
+        atomic.move_file(built, folder / kept.file)
+        atomic.write_bytes(folder / f"{spec.key}.json", json.dumps(encode_engine(kept), indent=1).encode())
+        (self.folder / "failures" / f"{spec.key}.json").unlink(missing_ok=True)
+        return kept
+
+    def find_failure(self, key: str) -> str | None:
+        """Why the build of this key failed; None if it did not, or so long ago that it may be tried again."""
+        try:
+            found = json.loads((self.folder / "failures" / f"{key}.json").read_text())
+            is_recent = 0 <= time.time() - float(found["time"]) < RETRY_S
+            return str(found["reason"]) if is_recent else None
+        except (OSError, KeyError, TypeError, ValueError):
+            return None
+
+    def add_failure(self, key: str, reason: str) -> None:
+        """Remember that the build of this key failed."""
+        data = json.dumps({"reason": reason, "time": time.time()})
+        atomic.write_bytes(self._make_folder("failures") / f"{key}.json", data.encode())
+
+    @contextlib.contextmanager
+    def make_scratch(self, key: str) -> Iterator[pathlib.Path]:
+        """An empty folder, for who holds the lock of `key`: also what a process left there that was killed is gone."""
+        folder = self._make_folder("building") / key
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(mode=_PRIVATE)
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _make_folder(self, name: str) -> pathlib.Path:
+        self.folder.mkdir(mode=_PRIVATE, parents=True, exist_ok=True)
+        (self.folder / name).mkdir(mode=_PRIVATE, exist_ok=True)
+        return self.folder / name
+
+
+def find_cache_folder() -> pathlib.Path:
+    """Where the environment wants it, or the platform."""
+    given = environment.read_cache_folder()
+    return pathlib.Path(given).expanduser().absolute() if given else platformdirs.user_cache_path("beforehand")
+
+
+def _name_engine(spec: EngineSpec) -> str:
+    return f"{spec.key}.{spec.backend}"

@@ -1,0 +1,222 @@
+"""Several targets in one SavedModel: add the engines of one, and take out those of others. TensorFlow is not needed."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import os
+import pathlib
+import tempfile
+from collections.abc import Iterator, Sequence
+
+import filelock
+
+from beforehand.backends.protocol import Backend
+from beforehand.backends.registry import find_backend
+from beforehand.build_engines.build_engine import build_engine
+from beforehand.build_engines.plan_engines import make_spec
+from beforehand.errors import (
+    BackendError,
+    BuildError,
+    IntegrityError,
+    NoSourcesError,
+    OptionValueError,
+    OutputExistsError,
+)
+from beforehand.records import Engine, EngineSpec, Manifest
+from beforehand.runtime.choose_engines import find_fingerprints, fits
+from beforehand.store import atomic, layout
+from beforehand.store.hashing import hash_file
+from beforehand.store.manifest import find_manifest, read_manifest, write_manifest
+from beforehand.store.segment_sources import restore_onnx
+
+_log = logging.getLogger("beforehand")
+
+
+@dataclasses.dataclass(frozen=True)
+class Slimmed:
+    """What `slim` took out: names of files beside the manifest, and their bytes in all."""
+
+    files: tuple[str, ...]
+    bytes: int
+
+
+def add_target(folder: str | os.PathLike[str], target: str = "", *, timeout_s: float = 0.0) -> tuple[Engine, ...]:
+    """Build what a converted SavedModel has for any target for this machine too, into the same SavedModel.
+
+    Each engine is there, whole, before the next is begun; repeated, it builds what is missing or altered, and no more.
+    `saved_model.pb` stays as it is, and processes that have the model loaded go on as before.
+
+    Args:
+        folder: A converted SavedModel.
+        target: Instead of this machine, one with fewer instruction sets: `cpu-x86_64+avx2`.
+        timeout_s: Deadline of one engine's build in seconds; 0 means none.
+
+    Returns:
+        The engines built by this call.
+
+    Raises:
+        SourceNotFoundError: BH201. ManifestError: BH502, it was not converted.
+        NoSourcesError: BH504, it does not hold what engines are built of. IntegrityError: BH503, that is altered.
+        OptionValueError: BH102, a target that cannot be built here. BackendError: BH701.
+        OutputExistsError: BH501, the folder may not be written to.
+        BuildError: BH401, an engine could not be built; the others were, and are kept.
+    """
+    folder = pathlib.Path(folder)
+    manifest = read_manifest(find_manifest(folder))
+    _check_writable(folder)
+    if not (manifest.sources and manifest.options):
+        raise NoSourcesError(
+            f"{folder} does not hold what its engines are built of",
+            why="it was slimmed, saved again by TensorFlow, or converted before sources were kept",
+            advice="convert the original SavedModel again",
+        )
+    backend = _find_usable_backend(str(dict(manifest.options)["backend"]))
+    specs = _plan(folder, manifest, backend, target)
+    built, failures = [], []
+    with tempfile.TemporaryDirectory(prefix="beforehand-") as scratch:
+        work = pathlib.Path(scratch)
+        for number, spec in enumerate(specs, 1):
+            _log.info(
+                "building engine %d of %d: %s for %s, %s",
+                number,
+                len(specs),
+                spec.segment,
+                spec.shapes.describe(),
+                spec.target,
+            )
+            try:
+                engine = build_engine(_restore(spec, manifest, folder, work), work, timeout_s=timeout_s)
+            except BuildError as error:
+                _log.error("%s", error)
+                failures.append(error)
+                continue
+            _log.info("built %.1f MB in %.1f s", engine.bytes / 1e6, engine.build_seconds)
+            _put_engine(folder, work, engine)
+            built.append(engine)
+    if failures:
+        raise failures[0]
+    return tuple(built)
+
+
+def _check_writable(folder: pathlib.Path) -> None:
+    """Find out before the first build, not after it.
+
+    Raises:
+        OutputExistsError: BH501.
+    """
+    if not os.access(folder / layout.ASSETS, os.W_OK):
+        raise OutputExistsError(f"{folder / layout.ASSETS} may not be written to", advice="a copy of the folder")
+
+
+def _find_usable_backend(name: str) -> Backend:
+    backend = find_backend(name)
+    probe = backend.probe()
+    if not probe.usable:
+        raise BackendError(f"the backend {name} cannot be used here", why=probe.why_not, advice=probe.advice)
+    return backend
+
+
+def _plan(folder: pathlib.Path, manifest: Manifest, backend: Backend, target: str) -> list[EngineSpec]:
+    """Every segment and shape set of the model, but for the engines that are there and unaltered."""
+    wanted = dict.fromkeys((engine.segment_index, engine.shapes) for engine in manifest.engines)
+    there = {engine.key for engine in manifest.engines if _is_whole(folder, engine)}
+    specs = [make_spec(manifest, segment, shapes, backend, target) for segment, shapes in wanted]
+    return [spec for spec in specs if spec.key not in there]
+
+
+def _is_whole(folder: pathlib.Path, engine: Engine) -> bool:
+    try:
+        return hash_file(layout.find_engine_file(folder / layout.ASSETS, engine.file)) == engine.sha256
+    except (IntegrityError, OSError):  # a name that leads elsewhere, no file
+        return False
+
+
+def _restore(spec: EngineSpec, manifest: Manifest, folder: pathlib.Path, work: pathlib.Path) -> EngineSpec:
+    """The same, with its ONNX model on disk: written once for all engines of a segment."""
+    into = work / f"segment_{spec.segment_index}"
+    if not into.exists():
+        into.mkdir()
+        restore_onnx(manifest.sources[spec.segment_index], folder, into)
+    return dataclasses.replace(spec, onnx_file=str(into / layout.ONNX_MODEL))
+
+
+def _put_engine(folder: pathlib.Path, work: pathlib.Path, engine: Engine) -> None:
+    """First the file, then the manifest that names it: whoever reads in between finds what was there before."""
+    file = find_manifest(folder)
+    with _lock(file):
+        manifest = read_manifest(file)  # others may have added to it
+        if any(other.key == engine.key and _is_whole(folder, other) for other in manifest.engines):
+            return
+        atomic.put_file(work / engine.file, file.with_name(engine.file))
+        others = [other for other in manifest.engines if other.file != engine.file]
+        write_manifest(dataclasses.replace(manifest, engines=(*others, engine)), file)
+
+
+@contextlib.contextmanager
+def _lock(manifest: pathlib.Path) -> Iterator[None]:
+    """Alone with the manifest, also among processes, and among machines if their file system locks."""
+    with filelock.FileLock(manifest.with_name(layout.LOCK)):
+        yield
+
+
+def slim(
+    folder: str | os.PathLike[str],
+    keep_targets: Sequence[str] | None = None,
+    *,
+    engines: bool = True,
+    sources: bool = True,
+) -> Slimmed:
+    """Take engines out of a converted SavedModel. `saved_model.pb` and the weights stay as they are.
+
+    Args:
+        folder: A converted SavedModel.
+        keep_targets: Targets whose engines stay; None: those that fit this machine.
+        engines: False takes out all of them: the model then runs natively.
+        sources: False takes out what engines are built of: none can be added then.
+
+    Raises:
+        SourceNotFoundError: BH201. ManifestError: BH502, it was not converted.
+        OptionValueError: BH102, no engine would be left, though `engines` is true.
+    """
+    folder = pathlib.Path(folder)
+    file = find_manifest(folder)
+    _check_writable(folder)
+    with _lock(file):
+        manifest = read_manifest(file)
+        kept = _choose_kept(manifest, keep_targets) if engines else ()
+        if engines and manifest.engines and not kept:
+            _refuse(folder, manifest, keep_targets)
+        slimmed = dataclasses.replace(manifest, engines=kept, sources=manifest.sources if sources else ())
+        if slimmed != manifest:
+            write_manifest(slimmed, file)
+        names = sorted(_list_files(manifest) - _list_files(slimmed))
+        freed = 0
+        for path in (layout.find_engine_file(file.parent, name) for name in names):
+            freed += path.stat().st_size if path.is_file() else 0
+            path.unlink(missing_ok=True)
+    return Slimmed(tuple(names), freed)
+
+
+def _choose_kept(manifest: Manifest, targets: Sequence[str] | None) -> tuple[Engine, ...]:
+    if targets is not None:
+        return tuple(engine for engine in manifest.engines if engine.target in targets)
+    here = find_fingerprints(engine.backend for engine in manifest.engines)
+    return tuple(engine for engine in manifest.engines if fits(engine, here[engine.backend]))
+
+
+def _refuse(folder: pathlib.Path, manifest: Manifest, targets: Sequence[str] | None) -> None:
+    there = ", ".join(
+        dict.fromkeys(f"{engine.target} ({engine.backend} {engine.backend_version})" for engine in manifest.engines)
+    )
+    wanted = "that fits this machine" if targets is None else "for " + ", ".join(targets)
+    raise OptionValueError(
+        f"{folder} has no engine {wanted}, so none would be left",
+        why=f"it has engines for {there}",
+        advice="--keep-target (keep_targets) with one of these, or --no-engines (engines=False) if that is wanted",
+    )
+
+
+def _list_files(manifest: Manifest) -> set[str]:
+    return {engine.file for engine in manifest.engines} | {source.onnx_file for source in manifest.sources}

@@ -1,0 +1,15 @@
+"""What all tests share: a cache folder of their own, so that none reads or writes the user's."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+
+import pytest
+
+
+@pytest.fixture(autouse=True, scope="session")
+def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    folder = tmp_path_factory.mktemp("cache")
+    os.environ["BEFOREHAND_CACHE"] = str(folder)
+    return folder
