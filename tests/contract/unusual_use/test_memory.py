@@ -124,9 +124,7 @@ def test_five_thousand_calls_of_five_hundred_unseen_shapes_take_little_memory(
 
 
 @pytest.mark.parametrize("layers", [4, pytest.param(16, marks=pytest.mark.slow)])
-def test_one_range_engine_of_five_hundred_shapes_takes_little_memory(
-    layers: int, run_python: Runner
-) -> None:
+def test_one_range_engine_of_five_hundred_shapes_takes_little_memory(layers: int, run_python: Runner) -> None:
     """OpenVINO keeps what it made for each shape, up to a bound: 115 MB after 500 shapes, and then no more."""
     assert run_python(RANGE, {"layers": layers})["growth"] < MOST_GROWTH_MB
 
