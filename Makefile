@@ -15,10 +15,10 @@ READY := .venv/.ready
 PIP_INSTALL := $(BIN)/python -m pip install -q --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help bench bench-models demo test test-all lint format matrix clean
+.PHONY: help bench bench-concurrency bench-models demo test test-all lint format matrix clean
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(READY)  ## convert two models, build, save, load in a second process, check the answers, print latencies
 	$(BIN)/python -m beforehand demo
@@ -32,6 +32,9 @@ test-all: $(READY)  ## the slow tests too
 bench: $(READY)  ## speed, conversion and memory on this CPU, into benchmarks/RESULTS.md; BENCH="--models ResNet50" for some
 	$(PIP_INSTALL) -c constraints.txt --no-build-isolation -e ".[bench]"
 	$(BIN)/python benchmarks/cpu.py $(BENCH)
+
+bench-concurrency: $(READY)  ## 1 and 4 callers against bare OpenVINO, and what counting costs, into benchmarks/RESULTS.md
+	$(BIN)/python benchmarks/concurrency.py $(BENCH)
 
 bench-models: $(READY)  ## the table of models, into benchmarks/RESULTS.md; BENCH="--models vit", BENCH=--slow
 	$(BIN)/python benchmarks/models.py $(BENCH)
