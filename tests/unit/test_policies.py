@@ -141,6 +141,21 @@ def test_an_altered_file_is_a_mismatch(policy: str, model: ModelRuntime, tmp_pat
         assert call(model, 1)
 
 
+def test_an_altered_file_is_a_mismatch_also_where_a_range_serves_its_shapes(
+    model: ModelRuntime, tmp_path: pathlib.Path
+) -> None:
+    model.add_engine(make_engine(tmp_path, make_range(1, 64)))
+    model.builds = requests = Requests()
+    (tmp_path / "1x4.engine").write_text("altered")
+    change(model, on_mismatch="rebuild")
+    assert call(model, 1)
+    assert requests.asked == [(0, make_shapes(1))]
+    change(model, on_mismatch="error")
+    assert model.run_direct(0, 0, [ones(1)]) is None
+    with pytest.raises(IntegrityError, match="BH503"):
+        model.run(0, 0, [ones(1)])
+
+
 def test_an_engine_that_fails_while_it_runs_is_no_mismatch(model: ModelRuntime, tmp_path: pathlib.Path) -> None:
     model.add_engine(make_engine(tmp_path, make_shapes(3)))
     model.builds = requests = Requests()

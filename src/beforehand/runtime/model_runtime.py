@@ -30,7 +30,6 @@ from beforehand.store import layout
 
 _log = logging.getLogger("beforehand")
 _Arrays = Sequence["np.ndarray[Any, Any]"]
-_Failures = list[tuple[LoadedEngine, BeforehandError]]
 _WHAT_FOLLOWS = {
     "native": "such calls run natively, in TensorFlow.",
     "build": "such calls run natively, in TensorFlow, until an engine is built.",
@@ -160,7 +159,7 @@ class ModelRuntime:
         if outputs is not None:
             return outputs
         if failures:
-            self._decline_failed(segment, failures)
+            self._decline_failed(failures)
         elif any(engine.segment_index == segment and engine.shapes.contains(shapes) for engine in self.foreign):
             # Seen, and said when the model was loaded.
             self._decline(f"the engine of {self.segments[segment].name} for these shapes does not fit this machine")
@@ -177,26 +176,27 @@ class ModelRuntime:
 
     def _ask_engines(
         self, signature: int, segment: int, shapes: Shapes, inputs: _Arrays
-    ) -> tuple[list[np.ndarray[Any, Any]] | None, _Failures]:
+    ) -> tuple[list[np.ndarray[Any, Any]] | None, list[BeforehandError]]:
         """The outputs of the first engine that can give them; else what failed, empty where none serves the shapes."""
-        failures: _Failures = []
+        failures: list[BeforehandError] = []
         promised = self.segments[segment].outputs
         for engine in self._tables[segment].find_engines(shapes):
             try:
                 return engine.run(signature, inputs, promised), failures
             except BeforehandError as error:
-                failures.append((engine, error))
+                failures.append(error)
+                if isinstance(error, IntegrityError):
+                    if self.policies.on_mismatch == "error":
+                        break
+                    if self.policies.on_mismatch == "rebuild" and self.builds is not None:
+                        self.builds.request(segment, engine.record.shapes)
         return None, failures
 
-    def _decline_failed(self, segment: int, failures: _Failures) -> None:
-        for engine, error in failures:
-            if not isinstance(error, IntegrityError):
-                continue
-            if self.policies.on_mismatch == "error":
+    def _decline_failed(self, failures: list[BeforehandError]) -> None:
+        for error in failures:
+            if isinstance(error, IntegrityError) and self.policies.on_mismatch == "error":
                 raise error
-            if self.policies.on_mismatch == "rebuild" and self.builds is not None:
-                self.builds.request(segment, engine.record.shapes)
-        self._decline(str(failures[0][1]))
+        self._decline(str(failures[0]))
 
     def _decline_unseen(self, segment: int, shapes: Shapes) -> None:
         seen = self._unseen.add(segment, shapes)
