@@ -23,13 +23,9 @@ from beforehand.store.manifest import read_manifest
 _KEYS = """
 import json, sys
 import beforehand
-from beforehand import pipeline
-from beforehand.records import ShapeSet
 converter = beforehand.Converter(sys.argv[1])
 converter.convert()
-_, conversion, _, live = converter._converted
-shapes = [(i, ShapeSet(("x",), ((2, 6),))) for i in range(len(conversion.lowered))]
-print(json.dumps([spec.key for spec in pipeline.plan_build(conversion, shapes, converter.options, converter._backend)]))
+print(json.dumps([engine.key for engine in converter.build(shapes={"x": (2, 6)})]))
 """
 
 
