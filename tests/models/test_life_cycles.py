@@ -59,7 +59,7 @@ def test_the_example_of_the_questions_answer_gives_exactly_two_engines(
 
     assert [engine["shapes"] for engine in converted["engines"]] == built[KEY]
     assert len({engine["key"] for engine in converted["engines"]}) == 2
-    assert len(list((tmp_path / "converted" / "assets").glob("TRTEngineOp_*"))) == 2
+    assert len(list((tmp_path / "converted" / "assets").glob("TRTEngineOp_*.openvino"))) == 2
     life_cycle.check_engines_answered(checked)
     life_cycle.check_unseen_is_native(checked)
 

@@ -123,6 +123,8 @@ def test_a_specification_made_later_equals_the_one_of_the_conversion(saved: Any)
     assert make_spec(manifest, engine.segment_index, other, find_backend("openvino")).key != engine.key
     lower = list_targets(describe_this_cpu())[-1]
     assert make_spec(manifest, engine.segment_index, engine.shapes, find_backend("openvino"), lower).target == lower
+    named = make_spec(manifest, engine.segment_index, engine.shapes, find_backend("openvino"), engine.target)
+    assert named.key == engine.key
 
 
 def test_tensorflow_reads_the_folder_and_its_fingerprint_as_ever(saved: Any) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import pathlib
 import threading
 import time
@@ -91,7 +90,7 @@ def test_a_failure_is_remembered_for_a_time_and_ends_with_success(
     assert cache.find_failure("key") is None
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"reason": "r"}', json.dumps({"reason": "r", "time": time.time() + 1e6})])
+@pytest.mark.parametrize("text", ["", "[]", '{"reason": "r"}', '{"reason": "r", "time": 9e12}'])
 def test_a_damaged_failure_or_one_of_the_future_holds_nobody_up(text: str, cache: CacheFolder) -> None:
     cache.add_failure("key", "r")
     (cache.folder / "failures" / "key.json").write_text(text)
