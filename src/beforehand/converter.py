@@ -17,7 +17,7 @@ from beforehand.check_packages import CONVERTING, check_packages
 from beforehand.errors import BackendError, CalibrationError, ConvertedTwiceError, NotConvertedError, SignatureError
 from beforehand.options import make_options
 from beforehand.profiles.choose_rule import choose_rule
-from beforehand.records import Engine, Manifest, Policies, SegmentRecord, Signature
+from beforehand.records import Engine, Manifest, SegmentRecord, Signature
 from beforehand.report.find_range_offers import find_range_offers
 from beforehand.report.summarize import Summary, make_summary
 from beforehand.saved_model.read_wanted import read_wanted
@@ -108,7 +108,7 @@ class Converter:
         folder = save_source(self._source, self._work)
         conversion = pipeline.convert_model(folder, self._tags, self._keys, self.options, self._backend, self._work)
         segments = pipeline.describe_segments(conversion)
-        live = LiveModel(conversion, segments, self._scratch)
+        live = LiveModel(conversion, segments, self._scratch, self.options.to_policies())
         self._converted = folder, conversion, segments, live
         if conversion.not_kept:
             _log.info("not kept in the converted model: %s", ", ".join(conversion.not_kept))
@@ -228,13 +228,7 @@ class Converter:
                 for node in partition.left_out
             ),
             not_kept=conversion.not_kept,
-            policies=Policies(
-                self.options.on_unseen_shape,
-                self.options.on_mismatch,
-                self.options.maximum_cached_engines,
-                self.options.performance_hint,
-                self.options.timeout_s,
-            ),
+            policies=self.options.to_policies(),
             options=self.options.to_key(),
         )
 

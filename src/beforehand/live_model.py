@@ -13,7 +13,7 @@ import tensorflow as tf
 from beforehand.build_engines.free_dimensions import free_dimensions
 from beforehand.build_engines.pair_shapes import pair_shapes
 from beforehand.pipeline import Conversion
-from beforehand.records import Engine, SegmentRecord, ShapeSet, Signature
+from beforehand.records import Engine, Policies, SegmentRecord, ShapeSet, Signature
 from beforehand.runtime import models, tensorflow_direct, tensorflow_private
 from beforehand.runtime.choose_engines import choose_engines, find_fingerprints
 from beforehand.runtime.model_runtime import ModelRuntime
@@ -32,10 +32,15 @@ class LiveModel:
         conversion: What was converted.
         segments: Its segments, as the manifest keeps them.
         scratch: The folder of ONNX and engine files; it lives as long as any function that may ask for them.
+        policies: As a loaded model follows them, but that nothing is built at run time: `build` is at hand.
     """
 
     def __init__(
-        self, conversion: Conversion, segments: Sequence[SegmentRecord], scratch: tempfile.TemporaryDirectory[str]
+        self,
+        conversion: Conversion,
+        segments: Sequence[SegmentRecord],
+        scratch: tempfile.TemporaryDirectory[str],
+        policies: Policies,
     ) -> None:
         tensorflow_private.register()
         graphs = [partition.graph for partition in conversion.partitions]
@@ -49,7 +54,7 @@ class LiveModel:
         resources = KeptResources(graphs, conversion.initializers, conversion.files, conversion.read_weight)
         self._switch = tensorflow_private.make_switch()
         self._state = State(self._switch, self._weights, resources)
-        self._runtime = ModelRuntime(conversion.signatures, segments, pathlib.Path(scratch.name))
+        self._runtime = ModelRuntime(conversion.signatures, segments, pathlib.Path(scratch.name), policies)
         models.add_model(self._switch.key, self._runtime)
         weakref.finalize(self._switch.resource_handle, _release, self._switch.key, scratch)
         self.functions = {

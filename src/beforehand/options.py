@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from beforehand.errors import OptionValueError, UnknownOptionError
+from beforehand.records import Policies
 
 ALL = "all"
 PRECISION_MODES = ("FP32", "FP16", "INT8")
@@ -109,6 +110,10 @@ class Options:
         return tuple(
             (field.name, getattr(self, field.name)) for field in dataclasses.fields(self) if field.metadata["in_key"]
         )
+
+    def to_policies(self) -> Policies:
+        """The options that loaded models follow."""
+        return Policies(**{name: getattr(self, name) for name in Policies.__dataclass_fields__})
 
     def list_ignored(self, backend: str) -> tuple[str, ...]:
         """Names of the options that differ from their default although `backend` ignores them."""

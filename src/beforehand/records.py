@@ -353,7 +353,7 @@ class SegmentSource:
 class Policies:
     """What a loaded model does where no engine can answer, and how many engines it holds. See `Options` for each.
 
-    `timeout_s` is the deadline of a build at run time.
+    `timeout_s` is the deadline of a build at run time; with `serve_smaller_batches` that is of a range of batches.
     """
 
     on_unseen_shape: str = "native"
@@ -361,6 +361,7 @@ class Policies:
     maximum_cached_engines: int | None = None
     performance_hint: str = "latency"
     timeout_s: float = 0.0
+    serve_smaller_batches: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

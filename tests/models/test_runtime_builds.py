@@ -260,3 +260,5 @@ def test_the_drop_in_does_the_same_in_static_mode(
         result = call(source, folder, {"until": "engine" if allowed else "calls", "batch": 5})
         assert (result["stats"]["signatures"]["serving_default"]["engine_calls"] > 2) == allowed
         assert result["stats"]["builds"] == allowed
+        served = [engine["max_shapes"] for engine in result["stats"]["engines"]]
+        assert ({"x": [5, 256]} in served) == allowed, "built at run time too, an engine serves every smaller batch"

@@ -17,7 +17,16 @@ import pytest
 from beforehand.backends.protocol import Probe
 from beforehand.errors import BuildError
 from beforehand.options import Options
-from beforehand.records import Engine, EngineSpec, Manifest, SegmentRecord, SegmentSource, ShapeSet, TensorSpec
+from beforehand.records import (
+    Engine,
+    EngineSpec,
+    Manifest,
+    Policies,
+    SegmentRecord,
+    SegmentSource,
+    ShapeSet,
+    TensorSpec,
+)
 from beforehand.runtime import background_builds
 from beforehand.runtime.background_builds import MOST_BUILDS, BackgroundBuilds
 from beforehand.store.hashing import hash_file
@@ -143,6 +152,18 @@ def test_a_failure_is_told_once_and_does_not_end_the_thread(builder: Builder, ca
     assert builder.built == ["x=13x4", "x=2x4"]
     assert model.failures == ["BH401 batch 13 was not built."]
     assert caplog.text.count("batch 13 was not built") == 1
+
+
+def test_where_a_batch_can_be_no_range_its_largest_is_built_alone_in_static_mode(builder: Builder) -> None:
+    wide = ShapeSet(("x",), ((13, 4),), ((14, 4),))  # the builder refuses what begins with 13
+    for is_static, asked in ((False, [wide]), (True, [wide, ShapeSet(("x",), ((14, 4),))])):
+        builder.built.clear()
+        model = Model()
+        policies = Policies(serve_smaller_batches=is_static)
+        make_builds(model, policies=policies, options=(*MANIFEST.options, ("try", is_static))).request(0, wide)
+        wait_until(lambda model=model: bool(model.failures))  # type: ignore[misc]
+        wait_until(lambda asked=asked: len(builder.built) == len(asked))  # type: ignore[misc]
+        assert builder.built == [shapes.describe() for shapes in asked]
 
 
 def test_a_bound_holds_for_each_segment_and_not_for_what_the_user_built_once(

@@ -50,7 +50,7 @@ def choose(profiles: Sequence[ShapeSet], *request: Shape) -> int | None:
     model = ModelRuntime((), (make_segment(make_inputs(*request)),), pathlib.Path())
     for number, shapes in enumerate(profiles):
         model.add_engine(Engine("", 0, shapes, "", "", "", "", (), (), str(number), "", 0, "", 0.0))
-    found = model._engines[0].get(request) or model._find_range(0, request)
+    found = next(model._tables[0].find_engines(request), None)
     return None if found is None else int(found.record.key)
 
 

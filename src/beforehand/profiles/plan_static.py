@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from beforehand.build_engines.pair_shapes import make_range
+from beforehand.build_engines.open_batch import open_batch
 from beforehand.profiles.measure_shapes import holds
 from beforehand.records import ShapeSet, TensorSpec
 
@@ -28,20 +28,7 @@ def plan_static(
     for shapes in seen:
         if any(holds(engine, shapes) for engine in engines):
             continue
-        wanted = _open_batch(shapes) if _has_open_batch(shapes, inputs) else shapes
+        wanted = open_batch(shapes, inputs)
         engines.append(wanted)
         planned.append(wanted)
     return planned
-
-
-def _has_open_batch(shapes: ShapeSet, inputs: Sequence[TensorSpec]) -> bool:
-    if shapes.is_range or not all(shapes.shapes):
-        return False
-    fixed = any(spec.shape is not None and spec.shape[0] is not None for spec in inputs)
-    return not fixed and len({shape[0] for shape in shapes.shapes}) == 1
-
-
-def _open_batch(shapes: ShapeSet) -> ShapeSet:
-    ranged = make_range(shapes.names, tuple((1, *shape[1:]) for shape in shapes.shapes), shapes.shapes)
-    one_batch = ranged.is_range and len(shapes.names) > 1  # one input has one batch anyway
-    return ShapeSet(ranged.names, ranged.shapes, ranged.max_shapes, one_batch=one_batch)

@@ -100,6 +100,7 @@ class BackgroundBuilds:
                 reason = str(error) if isinstance(error, BeforehandError) else f"{type(error).__name__}: {error}"
                 _log.warning("no engine of %s can be built at run time: %s Such calls run natively.", what, reason)
                 self._tell_failure(segment, shapes, reason)
+                self._ask_singly(segment, shapes)
             return
         model = self._model()
         if found is not None and model is not None:
@@ -128,6 +129,7 @@ class BackgroundBuilds:
             if failure is not None:
                 _log.warning("no engine is built for %s: it failed within the last hour. %s", what, failure)
                 self._tell_failure(segment, shapes, failure)
+                self._ask_singly(segment, shapes)
                 return None
             return self._build(spec, cache, worker, what), cache, True
 
@@ -155,6 +157,11 @@ class BackgroundBuilds:
             what, kept.bytes / 1e6, time.monotonic() - start, cache.engines / kept.file,
         )  # fmt: skip
         return kept
+
+    def _ask_singly(self, segment: int, shapes: ShapeSet) -> None:
+        """A segment may have no range of batches, where the batch is a constant inside: ask for the largest one alone."""
+        if shapes.is_range and self._manifest.policies.serve_smaller_batches and (segment, shapes) not in self._own:
+            self.request(segment, ShapeSet(shapes.names, shapes.max_shapes))
 
     def _tell_failure(self, segment: int, shapes: ShapeSet, reason: str) -> None:
         model = self._model()

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from beforehand import environment
+from beforehand.build_engines.open_batch import open_batch
 from beforehand.errors import BeforehandError, EngineRunError, IntegrityError, UnseenShapeError, record_error
 from beforehand.records import Engine, Manifest, Policies, SegmentRecord, ShapeSet, Signature
 from beforehand.runtime.background_builds import BackgroundBuilds
@@ -220,8 +221,12 @@ class ModelRuntime:
             )
         # No engine is ever built for an empty tensor.
         if policy == "build" and self.builds is not None and all(0 not in shape for shape in shapes):
-            self.builds.request(segment, ShapeSet(tuple(spec.name for spec in record.inputs), shapes))
+            wanted = ShapeSet(tuple(spec.name for spec in record.inputs), shapes)
+            self.builds.request(segment, self._widen(wanted, record))
         self._decline(message)
+
+    def _widen(self, shapes: ShapeSet, record: SegmentRecord) -> ShapeSet:
+        return open_batch(shapes, record.inputs) if self.policies.serve_smaller_batches else shapes
 
     @staticmethod
     def _decline(message: str) -> None:
