@@ -48,15 +48,14 @@ def _add_direct_call(function: Any, key: int, place: int, signature: Signature) 
     reference = weakref.ref(function)  # a function that held itself would outlive its last user
     eager = context.context()
     eager.ensure_initialized()
-    device = eager.device_name
 
     def call(args: Any, kwargs: dict[str, Any]) -> Any:
         arrays = _read_arrays(args, kwargs, expected) if eager.executing_eagerly() else None
         if arrays is not None and not record.could_possibly_record():
             found = models.serve_direct(key, place, whole.segment, [arrays[i] for i in whole.inputs])
             if found is not None:
-                # What tf.constant comes to; on the way there it spends as long as all of this function.
-                return {name: ops.EagerTensor(found[index], device, None) for name, index in outputs}
+                # What tf.constant comes to, but for the device: named, it costs 0.2 ms after a long inference.
+                return {name: ops.EagerTensor(found[index], None, None) for name, index in outputs}
         return by_graph(reference(), args, kwargs)
 
     setattr(function, _METHOD, call)
