@@ -6,6 +6,7 @@ a row that says so. Writes a section of RESULTS.md.
 
 import argparse
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -37,6 +38,7 @@ def main() -> None:
     for group in list_groups(names):
         print(f"{time.monotonic() - start:4.0f} s: {', '.join(group)}", file=sys.stderr, flush=True)
         with tempfile.TemporaryDirectory(prefix="beforehand-models-") as folder:
+            os.environ["BEFOREHAND_CACHE"] = str(pathlib.Path(folder, "cache"))
             found = run_models(group, pathlib.Path(folder), options)
         results.update((name, hide_folder(result, folder)) for name, result in found.items())
     ordered = {name: results[name] for name in TABLE if name in results}
