@@ -12,9 +12,9 @@ import uuid
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from beforehand.backends.registry import find_backend
+from beforehand.backends.registry import check_usable, find_backend
 from beforehand.check_packages import CONVERTING, check_packages
-from beforehand.errors import BackendError, CalibrationError, ConvertedTwiceError, NotConvertedError, SignatureError
+from beforehand.errors import CalibrationError, ConvertedTwiceError, NotConvertedError, SignatureError
 from beforehand.options import make_options
 from beforehand.profiles.choose_rule import choose_rule
 from beforehand.records import Engine, Manifest, SegmentRecord, Signature
@@ -67,9 +67,7 @@ class Converter:
         self._backend = find_backend(self.options.backend)
         self._backend.check_precision(self.options.precision_mode)
         self._backend.describe_target(self.options.target)  # refuses what cannot be built here
-        probe = self._backend.probe()
-        if not probe.usable:
-            raise BackendError(f"the backend {probe.name} cannot be used here", why=probe.why_not, advice=probe.advice)
+        check_usable(self._backend)
         for name in self.options.list_ignored(self._backend.name):
             _log.warning("the option %s has no effect with the backend %s in this release", name, self._backend.name)
         self._scratch = tempfile.TemporaryDirectory(prefix="beforehand-")

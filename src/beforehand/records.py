@@ -250,6 +250,12 @@ class ShapeSet:
             for shape, low, high in limits
         )
 
+    def holds(self, other: ShapeSet) -> bool:
+        """Whether every shape of `other` lies within."""
+        if self.one_batch and other.is_range and not other.one_batch and len(other.names) > 1:
+            return False
+        return self.contains(other.shapes) and self.contains(other.max_shapes or other.shapes)
+
     def count_shapes(self) -> int:
         """How many different shapes lie within: the smaller, the narrower."""
         pairs = zip(self.shapes, self.max_shapes or self.shapes, strict=True)

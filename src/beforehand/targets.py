@@ -13,11 +13,10 @@ from collections.abc import Iterator, Sequence
 import filelock
 
 from beforehand.backends.protocol import Backend
-from beforehand.backends.registry import find_backend
+from beforehand.backends.registry import check_usable, find_backend
 from beforehand.build_engines.build_engine import build_engine
 from beforehand.build_engines.plan_engines import make_spec
 from beforehand.errors import (
-    BackendError,
     BuildError,
     IntegrityError,
     NoSourcesError,
@@ -72,7 +71,8 @@ def add_target(folder: str | os.PathLike[str], target: str = "", *, timeout_s: f
             why="it was slimmed, saved again by TensorFlow, or converted before sources were kept",
             advice="convert the original SavedModel again",
         )
-    backend = _find_usable_backend(str(dict(manifest.options)["backend"]))
+    backend = find_backend(str(dict(manifest.options)["backend"]))
+    check_usable(backend)
     specs = _plan(folder, manifest, backend, target)
     built, failures = [], []
     with tempfile.TemporaryDirectory(prefix="beforehand-") as scratch:
@@ -108,14 +108,6 @@ def _check_writable(folder: pathlib.Path) -> None:
     """
     if not os.access(folder / layout.ASSETS, os.W_OK):
         raise OutputExistsError(f"{folder / layout.ASSETS} may not be written to", advice="a copy of the folder")
-
-
-def _find_usable_backend(name: str) -> Backend:
-    backend = find_backend(name)
-    probe = backend.probe()
-    if not probe.usable:
-        raise BackendError(f"the backend {name} cannot be used here", why=probe.why_not, advice=probe.advice)
-    return backend
 
 
 def _plan(folder: pathlib.Path, manifest: Manifest, backend: Backend, target: str) -> list[EngineSpec]:

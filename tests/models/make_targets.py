@@ -11,12 +11,18 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import pytest
 
 import beforehand
+from beforehand.backends.describe_cpu import describe_this_cpu, list_targets
 from beforehand.store import layout
 
 KEY = "serving_default"
 BATCHES = (2, 5)
+HERE = describe_this_cpu()
+LOWER = list_targets(HERE)[-1]
+OTHER = "cpu-x86_64+other"
+needs_lower = pytest.mark.skipif(LOWER == HERE, reason="this CPU has no level below it")
 
 
 def make_source(folder: pathlib.Path, seed: int = 3, width: int = 4000) -> pathlib.Path:

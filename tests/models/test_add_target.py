@@ -17,30 +17,29 @@ import pytest
 import tensorflow as tf
 from make_targets import (
     BATCHES,
+    HERE,
     KEY,
+    LOWER,
+    OTHER,
     check_answers,
     convert,
     copy_edited,
     draw,
     edit_manifest,
     make_source,
+    needs_lower,
     run_in_child,
     set_engines,
 )
 
 import beforehand
-from beforehand.backends.describe_cpu import describe_this_cpu, find_limit, list_targets
+from beforehand.backends.describe_cpu import find_limit
 from beforehand.cli.collect_inspection import collect_inspection, is_whole
 from beforehand.cli.main import main
 from beforehand.errors import BuildError, IntegrityError, ManifestError, NoSourcesError, OptionValueError
 from beforehand.records import Engine
 from beforehand.store import layout
 from beforehand.store.manifest import read_manifest
-
-HERE = describe_this_cpu()
-LOWER = list_targets(HERE)[-1]
-OTHER = "cpu-x86_64+other"
-needs_lower = pytest.mark.skipif(LOWER == HERE, reason="this CPU has no level below it")
 
 
 @pytest.fixture(scope="module")

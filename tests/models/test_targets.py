@@ -15,28 +15,29 @@ import pytest
 import tensorflow as tf
 from make_targets import (
     BATCHES,
+    HERE,
     KEY,
+    LOWER,
+    OTHER,
     check_answers,
     convert,
     copy_edited,
     draw,
     edit_manifest,
     make_source,
+    needs_lower,
     run_in_child,
     set_engines,
 )
 
 import beforehand
-from beforehand.backends.describe_cpu import describe_this_cpu, find_limit, list_targets
+from beforehand.backends.describe_cpu import find_limit
 from beforehand.backends.registry import find_backend
 from beforehand.errors import EngineMismatchError, OptionValueError
 from beforehand.store import layout
 from beforehand.store.manifest import read_manifest
 
-HERE = describe_this_cpu()
 VERSION = find_backend("openvino").find_version()
-LOWER = list_targets(HERE)[-1]
-needs_lower = pytest.mark.skipif(LOWER == HERE, reason="this CPU has no level below it")
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +72,7 @@ def test_where_all_fits_nothing_is_said(
 @pytest.mark.parametrize(
     ("fields", "told"),
     [
-        ({"target": "cpu-x86_64+other"}, f"[openvino {VERSION}, cpu-x86_64+other]"),
+        ({"target": OTHER}, f"[openvino {VERSION}, cpu-x86_64+other]"),
         ({"target": "cpu-x86_64"}, f"[openvino {VERSION}, cpu-x86_64]"),  # as it was before there were levels
         ({"backend_version": "2026.4.99"}, f"[openvino 2026.4.99, {HERE}]"),
         ({"backend": "tensorrt", "backend_version": "11", "target": "gpu-sm90"}, "[tensorrt 11, gpu-sm90]"),
@@ -111,7 +112,7 @@ def test_error_is_raised_by_tensorflows_own_load(built: pathlib.Path, tmp_path: 
 def test_the_policy_of_the_conversion_is_kept_and_the_environment_changes_it(
     source: pathlib.Path, built: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = copy_edited(built, tmp_path / "copy", set_engines(target="cpu-x86_64+other"))
+    folder = copy_edited(built, tmp_path / "copy", set_engines(target=OTHER))
     monkeypatch.setenv("BEFOREHAND_ON_MISMATCH", "error")
     with pytest.raises(EngineMismatchError):
         tf.saved_model.load(str(folder))
@@ -136,7 +137,7 @@ def test_rebuild_builds_into_the_users_cache_and_the_next_load_finds_it(
 ) -> None:
     def edit(data: dict[str, Any]) -> None:
         data["policies"]["on_mismatch"] = "rebuild"
-        set_engines(target="cpu-x86_64+other")(data)
+        set_engines(target=OTHER)(data)
 
     monkeypatch.setenv("BEFOREHAND_CACHE", str(tmp_path / "cache"))
     folder = copy_edited(built, tmp_path / "copy", edit)
@@ -147,7 +148,6 @@ def test_rebuild_builds_into_the_users_cache_and_the_next_load_finds_it(
     assert line.endswith("They are built in the background; until then such calls run natively, in TensorFlow.")
     check_answers(source, loaded)
     wait_for_builds(loaded, 2)
-    beforehand.stats(loaded)
     calls = beforehand.stats(loaded)["signatures"][KEY]["engine_calls"]
     assert check_answers(source, loaded)["engine_calls"] == calls + 2
     assert {file: file.stat().st_mtime_ns for file in folder.rglob("*")} == before
@@ -182,7 +182,7 @@ def test_where_beforehand_is_off_no_fingerprint_matters(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    folder = copy_edited(built, tmp_path / "copy", set_engines(target="cpu-x86_64+other"))
+    folder = copy_edited(built, tmp_path / "copy", set_engines(target=OTHER))
     monkeypatch.setenv("BEFOREHAND_DISABLE", "1")
     monkeypatch.setenv("BEFOREHAND_ON_MISMATCH", "error")
     with caplog.at_level(logging.WARNING, "beforehand"):
@@ -264,7 +264,7 @@ def test_saved_again_by_tensorflow_the_engines_of_other_machines_go_along(
     source: pathlib.Path, built: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
     def edit(data: dict[str, Any]) -> None:
-        data["engines"][0]["target"] = "cpu-x86_64+other"
+        data["engines"][0]["target"] = OTHER
 
     loaded = tf.saved_model.load(str(copy_edited(built, tmp_path / "copy", edit)))
     tf.saved_model.save(loaded, str(tmp_path / "again"), signatures=dict(loaded.signatures))

@@ -30,6 +30,17 @@ def find_backend(name: str) -> Backend:
     return _made[name]
 
 
+def check_usable(backend: Backend) -> None:
+    """Refuse a backend that cannot be used here.
+
+    Raises:
+        BackendError: BH701.
+    """
+    probe = backend.probe()
+    if not probe.usable:
+        raise BackendError(f"the backend {probe.name} cannot be used here", why=probe.why_not, advice=probe.advice)
+
+
 def list_backends() -> tuple[str, ...]:
     """Names of the backends, the default first."""
     return tuple(BACKENDS)

@@ -43,10 +43,3 @@ def find_most_frequent(several: Sequence[ShapeSet]) -> Shapes:
     counts = Counter(several)
     best = max(counts, key=lambda item: (counts[item], measure_volume(item.max_shapes or item.shapes)))
     return best.max_shapes or best.shapes
-
-
-def holds(wider: ShapeSet, narrower: ShapeSet) -> bool:
-    """Whether every shape of `narrower` lies within `wider`."""
-    if wider.one_batch and narrower.is_range and not narrower.one_batch and len(narrower.names) > 1:
-        return False
-    return all(map(wider.contains, (narrower.shapes, narrower.max_shapes or narrower.shapes)))

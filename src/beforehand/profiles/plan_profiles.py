@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 
 from beforehand.profiles.apply_strategy import apply_strategy
-from beforehand.profiles.measure_shapes import holds
 from beforehand.profiles.plan_buckets import Limit, plan_buckets
 from beforehand.profiles.plan_static import plan_static
 from beforehand.records import SegmentRecord, ShapeSet
@@ -63,7 +62,7 @@ def _plan_segment(
     if rule.name == STATIC:
         return plan_static(seen, segment.inputs, built)
     if rule.limit is not None:
-        left = [shapes for shapes in seen if not any(holds(engine, shapes) for engine in built)]
+        left = [shapes for shapes in seen if not any(engine.holds(shapes) for engine in built)]
         return plan_buckets(left, rule.limit)
     profiles = apply_strategy(rule.name, seen, segment.inputs)
     # A shape that is to be an optimum has an engine of its own, though a range may hold it too.
@@ -71,5 +70,5 @@ def _plan_segment(
     return [
         item
         for item in profiles
-        if (wants_exact and not item.is_range) or not any(holds(engine, item) for engine in built)
+        if (wants_exact and not item.is_range) or not any(engine.holds(item) for engine in built)
     ]

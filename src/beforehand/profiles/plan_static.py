@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from beforehand.build_engines.open_batch import open_batch
-from beforehand.profiles.measure_shapes import holds
 from beforehand.records import ShapeSet, TensorSpec
 
 
@@ -26,7 +25,7 @@ def plan_static(
     """
     engines, planned = list(built), []
     for shapes in seen:
-        if any(holds(engine, shapes) for engine in engines):
+        if any(engine.holds(shapes) for engine in engines):
             continue
         wanted = open_batch(shapes, inputs)
         engines.append(wanted)

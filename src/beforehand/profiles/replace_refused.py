@@ -6,7 +6,6 @@ import logging
 from collections.abc import Iterable, Sequence
 
 from beforehand.errors import BuildError
-from beforehand.profiles.measure_shapes import holds
 from beforehand.profiles.plan_profiles import EXACT, Rule
 from beforehand.records import EngineSpec, ShapeSet
 
@@ -39,7 +38,7 @@ def replace_refused(
     others = [
         shapes
         for shapes in own
-        if shapes != spec.shapes and holds(spec.shapes, shapes) and not any(holds(other, shapes) for other in built)
+        if shapes != spec.shapes and spec.shapes.holds(shapes) and not any(other.holds(shapes) for other in built)
     ]
     _log.log(
         logging.INFO if rule.opens_batches else logging.WARNING,

@@ -80,11 +80,7 @@ def choose_engines(engines: Iterable[Engine], fingerprints: Mapping[str, Fingerp
 
 def _serves(engine: Engine, other: Engine) -> bool:
     """Whether an engine serves all shapes that another one does."""
-    shapes = other.shapes
-    return engine.segment_index == other.segment_index and (
-        engine.shapes == shapes
-        or (engine.shapes.contains(shapes.shapes) and engine.shapes.contains(shapes.max_shapes or shapes.shapes))
-    )
+    return engine.segment_index == other.segment_index and engine.shapes.holds(other.shapes)
 
 
 def describe_mismatch(

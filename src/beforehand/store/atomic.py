@@ -12,16 +12,8 @@ from collections.abc import Iterator
 
 def write_bytes(path: pathlib.Path, data: bytes) -> None:
     """Write a file so that a reader sees the old one or the new one, whole, whatever is killed when."""
-    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
-    try:
-        with aside.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
-    sync_folder(path.parent)
+    with _replace_file(path) as aside:
+        aside.write_bytes(data)
 
 
 def copy_file(source: pathlib.Path, target: pathlib.Path) -> None:
@@ -35,10 +27,17 @@ def copy_file(source: pathlib.Path, target: pathlib.Path) -> None:
 
 
 def put_file(source: pathlib.Path, target: pathlib.Path) -> None:
-    """Copy a file so that a reader sees the old one or the new one, whole, whatever is killed when."""
+    """Copy a file as `write_bytes` writes one."""
+    with _replace_file(target) as aside:
+        shutil.copyfile(source, aside)
+
+
+@contextlib.contextmanager
+def _replace_file(target: pathlib.Path) -> Iterator[pathlib.Path]:
+    """Give a name beside `target` to write a file to; on success it takes the place of `target`, else it goes."""
     aside = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
-        shutil.copyfile(source, aside)
+        yield aside
         with aside.open("rb") as file:
             os.fsync(file.fileno())
         aside.replace(target)
