@@ -36,6 +36,16 @@ def read_cache_folder() -> str:
     return os.environ.get("BEFOREHAND_CACHE", "").strip()
 
 
+def read_cache_size() -> str:
+    """BEFOREHAND_CACHE_SIZE: most bytes of engines in the cache folder, such as `20GB`; empty means the default."""
+    return os.environ.get("BEFOREHAND_CACHE_SIZE", "").strip()
+
+
+def read_progress() -> str:
+    """BEFOREHAND_PROGRESS: how builds are shown, above the option `progress`; empty means unset. Not checked."""
+    return os.environ.get("BEFOREHAND_PROGRESS", "").strip().lower()
+
+
 def read_log_level() -> str:
     """BEFOREHAND_LOG=debug|info|warning|error: level of the logger `beforehand`; empty means unchanged."""
     return os.environ.get("BEFOREHAND_LOG", "").strip().upper()

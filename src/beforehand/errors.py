@@ -22,12 +22,14 @@ BeforehandError
 │   ├── NothingConvertedError BH301  no node of the model can run in an engine (RuntimeError)
 │   └── LoweringError         BH302  nodes that cannot be written as ONNX (RuntimeError)
 ├── BuildError                BH401  an engine could not be built (RuntimeError)
-│   └── BuildForbiddenError   BH402  a build was asked for while BEFOREHAND_FORBID_BUILD=1
+│   ├── BuildForbiddenError   BH402  a build was asked for while BEFOREHAND_FORBID_BUILD=1
+│   └── BuildCancelledError   BH403  `cancel()` was called
 ├── StoreError                       what is on disk
 │   ├── OutputExistsError     BH501  the output folder cannot be replaced (FileExistsError)
 │   ├── ManifestError         BH502  a manifest of an unknown version, or one that cannot be read (ValueError)
 │   ├── IntegrityError        BH503  an engine file is missing or altered (RuntimeError)
-│   └── NoSourcesError        BH504  a converted SavedModel of which nothing more can be built (ValueError)
+│   ├── NoSourcesError        BH504  a converted SavedModel of which nothing more can be built (ValueError)
+│   └── CacheError            BH505  the cache folder cannot be used, or has no such engine (OSError)
 ├── RunError                         a loaded model
 │   ├── EngineRunError        BH601  a backend failed while it ran an engine (RuntimeError)
 │   ├── NoEnginesError        BH602  an object that holds no engines (ValueError)
@@ -201,7 +203,9 @@ class LoweringError(ConversionError, RuntimeError):
 class BuildError(BeforehandError, RuntimeError):
     """An engine could not be built. The interpreter lives, finished engines are kept.
 
-    `cause` is one word for programs, `segment` and `shapes` say which engine it was.
+    `cause` is one word for programs, of those in build_engines/causes.py; `segment` and `shapes` say which engine it was,
+    `nodes` are the TensorFlow names of the nodes concerned: those that the backend blames, else all of the segment's.
+    `failures` are all that one call of `build` had, this one first.
     """
 
     code = "BH401"
@@ -213,6 +217,7 @@ class BuildError(BeforehandError, RuntimeError):
         cause: str,
         segment: str = "",
         shapes: str = "",
+        nodes: tuple[str, ...] = (),
         why: str = "",
         advice: str = "",
         log: str = "",
@@ -220,6 +225,8 @@ class BuildError(BeforehandError, RuntimeError):
         self.cause = cause
         self.segment = segment
         self.shapes = shapes
+        self.nodes = nodes
+        self.failures: tuple[BuildError, ...] = (self,)
         super().__init__(what, why=why, advice=advice, log=log)
 
 
@@ -227,6 +234,12 @@ class BuildForbiddenError(BuildError):
     """BEFOREHAND_FORBID_BUILD=1 is set and something asked for a build. That is the switch's whole purpose."""
 
     code = "BH402"
+
+
+class BuildCancelledError(BuildError):
+    """`cancel()` ended the build. What was finished is kept, and is not built again."""
+
+    code = "BH403"
 
 
 class StoreError(BeforehandError):
@@ -255,6 +268,12 @@ class NoSourcesError(StoreError, ValueError):
     """A converted SavedModel does not hold what its engines are built of, so that no more can be built of it alone."""
 
     code = "BH504"
+
+
+class CacheError(StoreError, OSError):
+    """The cache folder cannot be written or read, or has no such engine. BEFOREHAND_CACHE names another folder."""
+
+    code = "BH505"
 
 
 class RunError(BeforehandError):

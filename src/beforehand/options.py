@@ -15,6 +15,9 @@ PRECISION_MODES = ("FP32", "FP16", "INT8")
 ON_UNSEEN_SHAPE = ("native", "error", "build")
 ON_MISMATCH = ("native", "rebuild", "error")
 PERFORMANCE_HINTS = ("latency", "throughput")
+ON_BUILD_FAILURE = ("continue", "stop", "retry")
+EXECUTORS = ("local", "ray")
+PROGRESS = ("auto", "live", "plain", "json", "log", "off")
 PROFILE_STRATEGIES = ("Range", "Optimal", "Range+Optimal", "ImplicitBatchModeCompatible")
 
 
@@ -81,6 +84,25 @@ class Options:
     nodes_denylist: tuple[str, ...] = option((), "Names of nodes that never enter an engine.", in_key=False)
     max_engines: int = option(20, "Keep the N largest segments; 0 keeps all.", in_key=False)
     timeout_s: float = option(0.0, "Deadline of one engine's build in seconds; 0 means none.", in_key=False)
+    max_build_memory_bytes: int | None = option(
+        None, "Cap of one build's resident memory in bytes; None: what is free when it starts.", in_key=False
+    )
+    on_build_failure: str = option(
+        "continue",
+        "After an engine that could not be built: stop, continue with the others, or retry it, alone and with less asked of "
+        "the backend, then continue.",
+        in_key=False,
+    )
+    workers: int = option(
+        1, "Most engines built at once, each in a process of its own; memory may allow fewer.", in_key=False
+    )
+    executor: str = option("local", "Where engines are built: local, or ray (beforehand[ray]).", in_key=False)
+    progress: str = option(
+        "auto",
+        "How builds are shown, on stderr: auto (live on a terminal, else plain), live, plain, json, log (the logger "
+        "`beforehand`), or off.",
+        in_key=False,
+    )
 
     def __post_init__(self) -> None:
         if self.precision_mode not in PRECISION_MODES:
@@ -96,7 +118,16 @@ class Options:
             raise OptionValueError(
                 f"maximum_cached_engines is {self.maximum_cached_engines}", advice="1 or more, or None for no bound"
             )
+        if self.workers < 1:
+            raise OptionValueError(f"workers is {self.workers}", advice="1 or more")
+        if self.max_build_memory_bytes is not None and self.max_build_memory_bytes < 1:
+            raise OptionValueError(
+                f"max_build_memory_bytes is {self.max_build_memory_bytes}", advice="1 or more, or None for what is free"
+            )
         for name, allowed in (
+            ("on_build_failure", ON_BUILD_FAILURE),
+            ("executor", EXECUTORS),
+            ("progress", PROGRESS),
             ("dynamic_shape_profile_strategy", PROFILE_STRATEGIES),
             ("on_unseen_shape", ON_UNSEEN_SHAPE),
             ("on_mismatch", ON_MISMATCH),

@@ -15,6 +15,7 @@ from typing import Any
 from beforehand.backends.protocol import Backend
 from beforehand.build_engines.build_engine import build_engine
 from beforehand.build_engines.plan_engines import plan_engines
+from beforehand.build_engines.settings import read_settings
 from beforehand.divide_graph import divide_graph
 from beforehand.errors import BuildError, NothingConvertedError
 from beforehand.freeze.find_resources import find_initializers
@@ -202,11 +203,8 @@ def build_planned(
         what = f"engine {number} of {total}: {spec.segment} for {spec.shapes.describe()}, {spec.backend}"
         _log.info("building %s", what)
 
-        def tell(seconds: float, what: str = what) -> None:
-            _log.info("still building %s, %.0f s", what, seconds)
-
         try:
-            engine = build_engine(spec, folder, timeout_s=options.timeout_s, on_heartbeat=tell)
+            engine = build_engine(spec, folder, read_settings(options))
         except BuildError as error:
             instead = replace(spec, error, engines)
             planned = {item.key for item in left}

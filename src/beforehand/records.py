@@ -205,6 +205,7 @@ class LoweredSegment:
 
     `digest` covers graph and weights. Input and output names of the ONNX model are those of `input_names` and
     `output_names`, in the order of the segment's inputs and outputs. `weights` are those of the second file, in its order.
+    `onnx_sha256` and `weights_sha256` are of the two files as they were written, `bytes` is their size.
     """
 
     segment: Segment
@@ -213,6 +214,9 @@ class LoweredSegment:
     output_names: tuple[str, ...]
     digest: str
     weights: tuple[Weight, ...] = ()
+    onnx_sha256: str = ""
+    weights_sha256: str = ""
+    bytes: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -280,7 +284,11 @@ class ShapeSet:
 
 @dataclasses.dataclass(frozen=True)
 class EngineSpec:
-    """One engine to build: everything that can change the result, and `key`, the hash of it all."""
+    """One engine to build: everything that can change the result, and `key`, the hash of it all.
+
+    `graph` is the digest of the segment (`LoweredSegment.digest`), `weight_bytes` the size of its two files, and
+    `onnx_sha256` and `weights_sha256` their hashes, by which the build knows that they are whole; empty: not checked.
+    """
 
     segment: str
     segment_index: int
@@ -294,11 +302,18 @@ class EngineSpec:
     target: str
     options: tuple[tuple[str, Any], ...]
     key: str
+    graph: str = ""
+    onnx_sha256: str = ""
+    weights_sha256: str = ""
+    weight_bytes: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
 class Engine:
-    """A built engine: a file with its hash, and what it is for. `file` is a name without folders."""
+    """A built engine: a file with its hash, and what it is for. `file` is a name without folders.
+
+    `build_peak_bytes`: most resident memory seen of the process that built it; 0 where that is not known.
+    """
 
     segment: str
     segment_index: int
@@ -314,6 +329,7 @@ class Engine:
     bytes: int
     sha256: str
     build_seconds: float
+    build_peak_bytes: int = 0
 
 
 @dataclasses.dataclass(frozen=True)

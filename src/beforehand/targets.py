@@ -16,6 +16,7 @@ from beforehand.backends.protocol import Backend
 from beforehand.backends.registry import check_usable, find_backend
 from beforehand.build_engines.build_engine import build_engine
 from beforehand.build_engines.plan_engines import make_spec
+from beforehand.build_engines.settings import BuildSettings
 from beforehand.errors import (
     BuildError,
     IntegrityError,
@@ -87,7 +88,7 @@ def add_target(folder: str | os.PathLike[str], target: str = "", *, timeout_s: f
                 spec.target,
             )
             try:
-                engine = build_engine(_restore(spec, manifest, folder, work), work, timeout_s=timeout_s)
+                engine = build_engine(_restore(spec, manifest, folder, work), work, BuildSettings(timeout_s))
             except BuildError as error:
                 _log.error("%s", error)
                 failures.append(error)

@@ -13,6 +13,7 @@ from beforehand.backends.protocol import Probe
 from beforehand.build_engines.build_engine import build_engine
 from beforehand.build_engines.child import decode_spec, encode_spec
 from beforehand.build_engines.plan_engines import plan_engines
+from beforehand.build_engines.settings import BuildSettings
 from beforehand.errors import BuildError, BuildForbiddenError
 from beforehand.options import Options
 from beforehand.records import EngineSpec, LoweredSegment, Segment, ShapeSet, TensorSpec
@@ -106,7 +107,7 @@ def test_a_failed_build_says_which_engine_and_where_its_log_is(tmp_path: pathlib
 
 def test_a_build_is_stopped_at_its_deadline(tmp_path: pathlib.Path) -> None:
     with pytest.raises(BuildError, match=r"longer than 0\.01 s") as caught:
-        build_engine(write_model(tmp_path), tmp_path, timeout_s=0.01)
+        build_engine(write_model(tmp_path), tmp_path, BuildSettings(timeout_s=0.01))
     assert caught.value.cause == "timeout"
 
 

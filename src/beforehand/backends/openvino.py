@@ -106,7 +106,7 @@ class OpenVinoBackend:
             return explain_refusal(str(error), onnx_file)
         return None
 
-    def build(self, spec: EngineSpec) -> bytes:
+    def build(self, spec: EngineSpec, report: Callable[[str], None] = lambda phase: None) -> bytes:
         """Compile the segment's ONNX model at the spec's shapes and export it."""
         if environment.is_build_forbidden():
             raise BuildForbiddenError("OpenVINO was asked to compile", cause="forbidden", segment=spec.segment)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -72,8 +72,31 @@ class Backend(Protocol):
     def check_model(self, onnx_file: str) -> Refusal | None:
         """Whether this ONNX model can be built at all, cheaply: it is asked of every segment of every conversion."""
 
-    def build(self, spec: EngineSpec) -> bytes:
-        """Build one engine. Called in a process of its own."""
+    def build(self, spec: EngineSpec, report: Callable[[str], None]) -> bytes:
+        """Build one engine. Called in a process of its own.
+
+        Args:
+            spec: What to build.
+            report: Called with the phase that begins (build_engines/events.py names those of all backends).
+
+        Raises:
+            BuildError: BH401, with one of the causes of build_engines/causes.py and, where the backend names some, the
+                ONNX nodes to blame; any other exception is told as it is.
+        """
+
+    def check_engine(self, data: bytes, spec: EngineSpec) -> None:
+        """See that what `build` gave can be opened here and has the inputs and outputs wanted. Called in the same process.
+
+        Raises:
+            BuildError: BH401, with the cause "invalid-engine".
+        """
+
+    def ease(self, spec: EngineSpec) -> EngineSpec | None:
+        """The same engine asked for with less memory or work, for a second try; None where there is nothing to take off.
+
+        Where the engine itself may come out otherwise, `options` of what is returned differ from those of `spec`: it then
+        has another key.
+        """
 
     def load(
         self,

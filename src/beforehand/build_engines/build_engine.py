@@ -11,16 +11,20 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 
 from beforehand import environment
 from beforehand.build_engines.child import RANGE_REFUSED, encode_spec
+from beforehand.build_engines.events import Report
+from beforehand.build_engines.settings import BuildSettings
 from beforehand.errors import BuildError, BuildForbiddenError
 from beforehand.records import Engine, EngineSpec
 from beforehand.store import layout
 from beforehand.store.hashing import hash_file
 
+DEFAULT = BuildSettings()
 _HEARTBEAT_S = 10.0
 _OWN_CLASS = re.compile(r"^beforehand\.errors\.\w+: ")  # before the code, as a traceback's last line has it
 
@@ -28,9 +32,10 @@ _OWN_CLASS = re.compile(r"^beforehand\.errors\.\w+: ")  # before the code, as a 
 def build_engine(
     spec: EngineSpec,
     folder: pathlib.Path,
+    settings: BuildSettings = DEFAULT,
     *,
-    timeout_s: float = 0.0,
-    on_heartbeat: Callable[[float], None] = lambda seconds: None,
+    report: Report = lambda progress: None,
+    cancel: threading.Event | None = None,
     on_start: Callable[[subprocess.Popen[bytes]], None] = lambda process: None,
 ) -> Engine:
     """Build `spec` into `folder`.
@@ -38,13 +43,14 @@ def build_engine(
     Args:
         spec: What to build.
         folder: Where the engine file and its log go.
-        timeout_s: Deadline in seconds; 0 means none.
-        on_heartbeat: Called every 10 s with the seconds since the start: the clock is ours, a backend may be silent.
+        settings: Deadline and cap of memory.
+        report: Called at each new phase, and every `HEARTBEAT_S`: the clock is ours, a backend may be silent.
+        cancel: Once it is set, the build ends within seconds.
         on_start: Called with the process, which may be ended at any time: the build then fails as "killed".
 
     Raises:
-        BuildError: BH401, with cause "range" (the model cannot have it), "failed", "killed" or "timeout"; the log's path is in it.
-        BuildForbiddenError: BH402, BEFOREHAND_FORBID_BUILD=1.
+        BuildError: BH401, with its cause; the log's path is in it.
+        BuildForbiddenError: BH402, BEFOREHAND_FORBID_BUILD=1. BuildCancelledError: BH403, `cancel` was set.
     """
     shapes = spec.shapes.describe()
     if environment.is_build_forbidden():
@@ -62,9 +68,9 @@ def build_engine(
     arguments = [str(spec_file), str(folder / name), str(os.getpid())]
     with _start_child(arguments, log) as process:
         on_start(process)
-        code = _wait_for(process, start, timeout_s, on_heartbeat)
+        code = _wait_for(process, start, settings.timeout_s)
     if code != 0 or not (folder / name).is_file():
-        raise _describe_failure(spec, code, log, timeout_s)
+        raise _describe_failure(spec, code, log, settings.timeout_s)
     return Engine(
         segment=spec.segment,
         segment_index=spec.segment_index,
@@ -93,9 +99,7 @@ def _start_child(arguments: list[str], log: pathlib.Path) -> subprocess.Popen[by
         )  # fmt: skip
 
 
-def _wait_for(
-    process: subprocess.Popen[bytes], start: float, timeout_s: float, on_heartbeat: Callable[[float], None]
-) -> int | None:
+def _wait_for(process: subprocess.Popen[bytes], start: float, timeout_s: float) -> int | None:
     """The child's exit code; None if it was stopped at the deadline. It never outlives this call."""
     try:
         while True:
@@ -105,7 +109,6 @@ def _wait_for(
             except subprocess.TimeoutExpired:
                 if timeout_s and time.monotonic() - start >= timeout_s:
                     return None
-                on_heartbeat(time.monotonic() - start)
     finally:
         if process.poll() is None:
             process.kill()

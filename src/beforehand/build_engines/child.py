@@ -45,7 +45,7 @@ def main(arguments: list[str]) -> int:
     threading.Thread(target=_end_with, args=(int(arguments[2]),), daemon=True).start()
     spec = decode_spec(json.loads(spec_file.read_text()))
     try:
-        data = find_backend(spec.backend).build(spec)
+        data = find_backend(spec.backend).build(spec, lambda phase: None)
     except BuildError as error:
         if error.cause != "range":
             raise

@@ -47,8 +47,12 @@ def plan_engines(
             target=target,
             options=options.to_key(),
             key="",
+            graph=lowered.digest,
+            onnx_sha256=lowered.onnx_sha256,
+            weights_sha256=lowered.weights_sha256,
+            weight_bytes=lowered.bytes,
         )
-        key = make_key(spec, lowered.digest)
+        key = make_key(spec)
         specs.setdefault(f"{index}/{key}", dataclasses.replace(spec, key=key))
     return tuple(specs.values())
 
@@ -85,17 +89,21 @@ def make_spec(
         target=backend.describe_target(asked["target"]),
         options=tuple((name, asked[name]) for name, _ in manifest.options),
         key="",
+        graph=source.digest,
+        onnx_sha256=source.onnx_sha256,
+        weights_sha256=source.weights_sha256,
+        weight_bytes=manifest.segments[segment].weight_bytes,
     )
-    return dataclasses.replace(spec, key=make_key(spec, source.digest))
+    return dataclasses.replace(spec, key=make_key(spec))
 
 
-def make_key(spec: EngineSpec, digest: str) -> str:
-    """Hash of everything that can change an engine: graph and weights (by `digest`), shapes, backend, options."""
+def make_key(spec: EngineSpec) -> str:
+    """Hash of everything that can change an engine: graph and weights (by their digest), shapes, backend, options."""
     shapes = spec.shapes
     return hash_data(
         {
             "recipe": _RECIPE,
-            "graph": digest,
+            "graph": spec.graph,
             "names": [spec.input_names, spec.output_names],
             "shapes": [shapes.shapes, shapes.max_shapes, shapes.opt_shapes, shapes.one_batch],
             "backend": [spec.backend, spec.backend_version],

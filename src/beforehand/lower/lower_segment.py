@@ -44,12 +44,15 @@ def lower_segment(
             nodes=tuple(inexact),
             why="; ".join(dict.fromkeys(inexact.values())),
         )
-    digest = write_onnx(translate(cut), cut, read, folder)
+    written = write_onnx(translate(cut), cut, read, folder)
     return LoweredSegment(
         segment,
         str(folder / layout.ONNX_MODEL),
         tuple(tensor.removesuffix(":0") for tensor in cut.inputs),
         tuple(f"output_{index}" for index in range(len(cut.outputs))),
-        digest,
+        written.digest,
         tuple(weight for _, weight in cut.weights),
+        written.onnx_sha256,
+        written.weights_sha256,
+        written.bytes,
     )

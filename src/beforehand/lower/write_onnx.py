@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import pathlib
 from typing import Any
@@ -15,13 +16,23 @@ from beforehand.lower.name_canonically import forget_names, name_canonically
 from beforehand.store import layout
 
 
-def write_onnx(model: Any, cut: CutSegment, read: ReadWeight, folder: pathlib.Path) -> str:
-    """Write the model with its weights into `folder`.
+@dataclasses.dataclass(frozen=True)
+class WrittenOnnx:
+    """What was written: `onnx_sha256` and `weights_sha256` are of the two files, `bytes` is their size in all.
 
-    Returns:
-        SHA-256 over graph and weights. Names of nodes do not count: a model that is made again has others.
+    `digest` is a SHA-256 over graph and weights, for keys. Names of nodes do not count in it: a model that is made again
+    has others.
     """
-    digest = hashlib.sha256()
+
+    digest: str
+    onnx_sha256: str
+    weights_sha256: str
+    bytes: int
+
+
+def write_onnx(model: Any, cut: CutSegment, read: ReadWeight, folder: pathlib.Path) -> WrittenOnnx:
+    """Write the model with its weights into `folder`."""
+    digest, whole = hashlib.sha256(), hashlib.sha256()
     graph = model.graph
     weights = dict(cut.weights)
     kept = [value for value in graph.input if value.name not in weights]
@@ -33,16 +44,23 @@ def write_onnx(model: Any, cut: CutSegment, read: ReadWeight, folder: pathlib.Pa
             graph.initializer.append(_describe_external(name, array, file.tell()))
             data = array.reshape(-1).view(np.uint8).data  # not `tobytes`, which would copy gigabytes
             file.write(data)
+            padding = bytes(-file.tell() % layout.WEIGHT_ALIGNMENT)
+            file.write(padding)
             digest.update(data)
-            file.write(bytes(-file.tell() % layout.WEIGHT_ALIGNMENT))
+            whole.update(data)
+            whole.update(padding)
+        size = file.tell()
     capture_invariants(graph)
     name_canonically(graph)
-    (folder / layout.ONNX_MODEL).write_bytes(model.SerializeToString(deterministic=True))
+    serialized = model.SerializeToString(deterministic=True)
+    (folder / layout.ONNX_MODEL).write_bytes(serialized)
     nameless = onnx.ModelProto()
     nameless.CopyFrom(model)
     forget_names(nameless.graph)
     digest.update(nameless.SerializeToString(deterministic=True))
-    return digest.hexdigest()
+    return WrittenOnnx(
+        digest.hexdigest(), hashlib.sha256(serialized).hexdigest(), whole.hexdigest(), size + len(serialized)
+    )
 
 
 def _describe_external(name: str, array: np.ndarray[Any, Any], offset: int) -> Any:

@@ -19,6 +19,7 @@ from beforehand import environment
 from beforehand.backends.registry import find_backend
 from beforehand.build_engines.build_engine import build_engine
 from beforehand.build_engines.plan_engines import make_spec
+from beforehand.build_engines.settings import BuildSettings
 from beforehand.errors import BeforehandError, BuildError
 from beforehand.records import Engine, EngineSpec, Manifest, ShapeSet
 from beforehand.store.cache_folder import CacheFolder
@@ -144,9 +145,9 @@ class BackgroundBuilds:
         with cache.make_scratch(spec.key) as scratch:
             onnx_file = restore_onnx(self._manifest.sources[spec.segment_index], self._folder, scratch)
             spec = dataclasses.replace(spec, onnx_file=str(onnx_file))
-            timeout_s = self._manifest.policies.timeout_s
+            settings = BuildSettings(timeout_s=self._manifest.policies.timeout_s)
             try:
-                engine = build_engine(spec, scratch, timeout_s=timeout_s, on_start=worker.watch)
+                engine = build_engine(spec, scratch, settings, on_start=worker.watch)
             except BuildError as error:
                 if not worker.is_stopped:
                     cache.add_failure(spec.key, str(error))
