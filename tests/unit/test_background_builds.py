@@ -70,7 +70,7 @@ class Builder:
         self.gate = threading.Event()
         self.gate.set()
 
-    def __call__(self, spec: EngineSpec, folder: pathlib.Path, **_: Any) -> Engine:
+    def __call__(self, spec: EngineSpec, folder: pathlib.Path, *_: Any, **__: Any) -> Engine:
         self.built.append(spec.shapes.describe())
         self.gate.wait(20)
         if spec.shapes.shapes[0][0] == 13:
