@@ -8,15 +8,19 @@ import logging
 import os
 import pathlib
 import tempfile
+import threading
 import uuid
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from beforehand.backends.registry import check_usable, find_backend
+from beforehand.build_engines.build_all import BuildHooks, BuildResult
+from beforehand.build_engines.events import OnEvent
 from beforehand.check_packages import CONVERTING, check_packages
 from beforehand.errors import CalibrationError, ConvertedTwiceError, NotConvertedError, SignatureError
 from beforehand.options import make_options
 from beforehand.profiles.choose_rule import choose_rule
+from beforehand.progress.choose import open_display
 from beforehand.records import Engine, Manifest, SegmentRecord, Signature
 from beforehand.report.find_range_offers import find_range_offers
 from beforehand.report.summarize import Summary, make_summary
@@ -24,7 +28,7 @@ from beforehand.saved_model.read_wanted import read_wanted
 
 if TYPE_CHECKING:
     from beforehand.live_model import LiveModel
-    from beforehand.pipeline import Conversion
+    from beforehand.pipeline import BuildRequest, Conversion
 
 _log = logging.getLogger("beforehand")
 _VERSIONED = ("beforehand", "tensorflow", "tensorflow_cpu", "tf2onnx", "onnx", "openvino", "numpy")
@@ -45,6 +49,7 @@ class Converter:
         source: Folder of a SavedModel, a Keras model, or a `tf.Module` with signatures.
         tags: Tags of the MetaGraph.
         signatures: Keys of the signatures to convert; None converts all.
+        on_event: Called with each `BuildEvent` of `build`, in its thread.
         **options: See `beforehand.options.Options`.
 
     Raises:
@@ -58,6 +63,7 @@ class Converter:
         *,
         tags: Sequence[str] = ("serve",),
         signatures: Sequence[str] | None = None,
+        on_event: OnEvent | None = None,
         **options: Any,
     ) -> None:
         self._source = source
@@ -72,7 +78,9 @@ class Converter:
             _log.warning("the option %s has no effect with the backend %s in this release", name, self._backend.name)
         self._scratch = tempfile.TemporaryDirectory(prefix="beforehand-")
         self._work = pathlib.Path(self._scratch.name)
-        self._engines: dict[str, Engine] = {}
+        self._engines: dict[tuple[int, str], Engine] = {}  # by segment and key: equal segments have equal keys
+        self._on_event = on_event
+        self._cancel = threading.Event()
         self._model_id = uuid.uuid4().hex
         # Set by convert(), all at once.
         self._converted: tuple[pathlib.Path, Conversion, tuple[SegmentRecord, ...], LiveModel] | None = None
@@ -147,7 +155,8 @@ class Converter:
         Raises:
             NotConvertedError: BH111. OptionValueError: BH102, arguments that exclude each other.
             NoSamplesError: BH121. SampleError: BH122, before anything is built.
-            BuildError: BH401, an engine could not be built; the others were, and are kept.
+            BuildError: BH401, an engine could not be built; the others were, and are kept. `failures` has all.
+            BuildCancelledError: BH403, `cancel()` was called; what was finished is kept.
         """
         _, conversion, segments, live = self._check_converted("build()")
         from beforehand import pipeline  # noqa: PLC0415 (imports TensorFlow)
@@ -157,15 +166,34 @@ class Converter:
         wanted = read_wanted(chosen, input_fn, shapes, profiles, batch_range=batch_range)
         seen = live.find_shapes(chosen, wanted)
         request = pipeline.BuildRequest(conversion, segments, self.options, self._backend, rule, seen)
-        built, failures = pipeline.build_seen(request, self.engines, self._work)
-        self._engines.update((engine.key, engine) for engine in built)
-        live.add_engines(built)
-        for offer in find_range_offers(self.engines) if built else ():
+        result = self._run_builds(request)
+        for offer in find_range_offers(self.engines) if result.engines else ():
             if offer.is_worth_saying:
                 _log.info("%s", offer.describe())
-        if failures:
-            raise failures[0]
-        return tuple(built)
+        if result.failures:
+            result.failures[0].failures = result.failures
+            raise result.failures[0]
+        return result.engines
+
+    def _run_builds(self, request: BuildRequest) -> BuildResult:
+        _, _, _, live = self._check_converted("build()")
+        from beforehand import pipeline  # noqa: PLC0415 (imports TensorFlow)
+
+        def keep(engine: Engine) -> None:
+            self._engines[engine.segment_index, engine.key] = engine
+            live.add_engines([engine])
+
+        self._cancel.clear()
+        with open_display(self.options.progress, self._on_event) as on_event:
+            hooks = BuildHooks(on_engine=keep, on_event=on_event)
+            return pipeline.build_seen(request, self.engines, self._work, hooks, self._cancel)
+
+    def cancel(self) -> None:
+        """End the `build` that is running, from another thread or from `on_event`: it raises BuildCancelledError.
+
+        It returns at once; `build` does within 5 s. No process is left, and what was finished is kept.
+        """
+        self._cancel.set()
 
     @staticmethod
     def _choose_signature(conversion: Conversion, key: str | None) -> Signature:

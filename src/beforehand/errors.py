@@ -229,6 +229,10 @@ class BuildError(BeforehandError, RuntimeError):
         self.failures: tuple[BuildError, ...] = (self,)
         super().__init__(what, why=why, advice=advice, log=log)
 
+    def _write_message(self) -> str:
+        others = [f"{error.segment} for {error.shapes} ({error.cause})" for error in self.failures if error is not self]
+        return super()._write_message() + (f" Failed too: {'; '.join(others)}." if others else "")
+
 
 class BuildForbiddenError(BuildError):
     """BEFOREHAND_FORBID_BUILD=1 is set and something asked for a build. That is the switch's whole purpose."""

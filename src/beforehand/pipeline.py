@@ -6,14 +6,14 @@ SavedModel -> freeze -> segment -> lower (ONNX) -> plan -> build -> SavedModel; 
 from __future__ import annotations
 
 import dataclasses
-import logging
 import pathlib
+import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from beforehand.backends.protocol import Backend
-from beforehand.build_engines.build_engine import build_engine
+from beforehand.build_engines.build_all import BuildHooks, BuildResult, build_all
 from beforehand.build_engines.plan_engines import plan_engines
 from beforehand.build_engines.settings import read_settings
 from beforehand.divide_graph import divide_graph
@@ -41,8 +41,8 @@ from beforehand.saved_model.read_object_keys import read_object_keys
 from beforehand.saved_model.read_saved_model import read_saved_model
 from beforehand.segment.find_whole import find_whole
 from beforehand.store import layout
+from beforehand.store.cache_folder import CacheFolder
 
-_log = logging.getLogger("beforehand")
 DEFAULT_SIGNATURE = "serving_default"
 
 
@@ -157,65 +157,38 @@ class BuildRequest:
         return [spec for spec in specs if (spec.segment_index, spec.key) not in keys]
 
 
-def build_seen(
-    request: BuildRequest, built: Sequence[Engine], folder: pathlib.Path
-) -> tuple[list[Engine], list[BuildError]]:
-    """Build what the request's rule makes of its shapes, beside what is built.
+def plan_seen(request: BuildRequest, built: Sequence[Engine]) -> list[EngineSpec]:
+    """What the request's rule makes of its shapes, beside what is built.
 
     Raises:
         SampleError: BH122, the rule cannot be applied to them.
     """
+    there = {index: _list_shapes(built, index) for index, _ in request.seen}
+    planned = plan_profiles(request.seen, request.rule, request.segments, there)
+    return request.plan(planned, built)
 
-    def list_shapes(engines: Iterable[Engine], segment: int) -> list[ShapeSet]:
-        return [engine.shapes for engine in engines if engine.segment_index == segment]
+
+def build_seen(
+    request: BuildRequest, built: Sequence[Engine], folder: pathlib.Path, hooks: BuildHooks, cancel: threading.Event
+) -> BuildResult:
+    """Build what the request's rule makes of its shapes, beside what is built, or take it from the user's cache.
+
+    Raises:
+        SampleError: BH122, the rule cannot be applied to them. BuildCancelledError: BH403.
+    """
 
     def replace(spec: EngineSpec, error: BuildError, newer: Sequence[Engine]) -> list[EngineSpec] | None:
         have = [*built, *newer]
-        engines = list_shapes(have, spec.segment_index)
+        engines = _list_shapes(have, spec.segment_index)
         shapes = replace_refused(spec, error, request.rule, request.seen, engines)
         return None if shapes is None else request.plan(shapes, have)
 
-    there = {index: list_shapes(built, index) for index, _ in request.seen}
-    planned = plan_profiles(request.seen, request.rule, request.segments, there)
-    return build_planned(request.plan(planned, built), folder, request.options, replace)
+    specs, settings = plan_seen(request, built), read_settings(request.options)
+    return build_all(specs, folder, settings, CacheFolder(), dataclasses.replace(hooks, replace=replace), cancel)
 
 
-def build_planned(
-    specs: Sequence[EngineSpec],
-    folder: pathlib.Path,
-    options: Options,
-    replace: Callable[[EngineSpec, BuildError, Sequence[Engine]], Sequence[EngineSpec] | None] = lambda *failed: None,
-) -> tuple[list[Engine], list[BuildError]]:
-    """Build each engine; a failure does not stop the others.
-
-    Args:
-        specs: What to build.
-        folder: Where to.
-        options: The conversion's options.
-        replace: Of a failure, what to build instead, knowing what this call has built; None if it is to be told as one.
-    """
-    engines: list[Engine] = []
-    failures: list[BuildError] = []
-    left, number = list(specs), 0
-    while left:
-        spec, number = left.pop(0), number + 1
-        total = number + len(left)
-        what = f"engine {number} of {total}: {spec.segment} for {spec.shapes.describe()}, {spec.backend}"
-        _log.info("building %s", what)
-
-        try:
-            engine = build_engine(spec, folder, read_settings(options))
-        except BuildError as error:
-            instead = replace(spec, error, engines)
-            planned = {item.key for item in left}
-            left[:0] = [other for other in instead or () if other.key not in planned]
-            if instead is None:
-                _log.error("%s", error)
-                failures.append(error)
-        else:
-            _log.info("built %s: %.1f MB in %.1f s", what, engine.bytes / 1e6, engine.build_seconds)
-            engines.append(engine)
-    return engines, failures
+def _list_shapes(engines: Iterable[Engine], segment: int) -> list[ShapeSet]:
+    return [engine.shapes for engine in engines if engine.segment_index == segment]
 
 
 def describe_segments(conversion: Conversion) -> tuple[SegmentRecord, ...]:

@@ -4,34 +4,39 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import logging
 import os
 import pathlib
 import tempfile
+import threading
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import filelock
 
 from beforehand.backends.protocol import Backend
 from beforehand.backends.registry import check_usable, find_backend
-from beforehand.build_engines.build_engine import build_engine
+from beforehand.build_engines.build_all import BuildHooks, build_all
+from beforehand.build_engines.events import OnEvent
 from beforehand.build_engines.plan_engines import make_spec
-from beforehand.build_engines.settings import BuildSettings
+from beforehand.build_engines.settings import BuildSettings, read_settings
 from beforehand.errors import (
-    BuildError,
     IntegrityError,
     NoSourcesError,
     OptionValueError,
     OutputExistsError,
 )
+from beforehand.options import check_names, make_options
+from beforehand.progress.choose import open_display
 from beforehand.records import Engine, EngineSpec, Manifest
 from beforehand.runtime.choose_engines import find_fingerprints, fits
 from beforehand.store import atomic, layout
+from beforehand.store.cache_folder import CacheFolder
 from beforehand.store.hashing import hash_file
 from beforehand.store.manifest import find_manifest, read_manifest, write_manifest
 from beforehand.store.segment_sources import restore_onnx
 
-_log = logging.getLogger("beforehand")
+# Options that `add_target` takes: nothing in them changes an engine.
+BUILD_OPTIONS = (*BuildSettings.__dataclass_fields__, "progress")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,30 +47,67 @@ class Slimmed:
     bytes: int
 
 
-def add_target(folder: str | os.PathLike[str], target: str = "", *, timeout_s: float = 0.0) -> tuple[Engine, ...]:
+def add_target(
+    folder: str | os.PathLike[str],
+    target: str = "",
+    *,
+    on_event: OnEvent | None = None,
+    cancel: threading.Event | None = None,
+    **options: Any,
+) -> tuple[Engine, ...]:
     """Build what a converted SavedModel has for any target for this machine too, into the same SavedModel.
 
-    Each engine is there, whole, before the next is begun; repeated, it builds what is missing or altered, and no more.
-    `saved_model.pb` stays as it is, and processes that have the model loaded go on as before.
+    Each engine is there, whole, as soon as it is built or found in the user's cache; repeated, it builds what is missing or
+    altered, and no more. `saved_model.pb` stays as it is, and processes that have the model loaded go on as before.
 
     Args:
         folder: A converted SavedModel.
         target: Instead of this machine, one with fewer instruction sets: `cpu-x86_64+avx2`.
-        timeout_s: Deadline of one engine's build in seconds; 0 means none.
+        on_event: Called with each `BuildEvent`.
+        cancel: Once it is set, the build ends within seconds.
+        **options: Of `beforehand.options.Options`, those of how engines are built: `timeout_s`, `max_build_memory_bytes`,
+            `on_build_failure`, `workers`, `executor`, `progress`.
 
     Returns:
-        The engines built by this call.
+        The engines added by this call.
 
     Raises:
-        SourceNotFoundError: BH201. ManifestError: BH502, it was not converted.
+        UnknownOptionError: BH101. SourceNotFoundError: BH201. ManifestError: BH502, it was not converted.
         NoSourcesError: BH504, it does not hold what engines are built of. IntegrityError: BH503, that is altered.
         OptionValueError: BH102, a target that cannot be built here. BackendError: BH701.
         OutputExistsError: BH501, the folder may not be written to.
         BuildError: BH401, an engine could not be built; the others were, and are kept.
+        BuildCancelledError: BH403, `cancel` was set; what was finished is kept.
     """
+    check_names(options, BUILD_OPTIONS)
+    settings = make_options(options)
     folder = pathlib.Path(folder)
-    manifest = read_manifest(find_manifest(folder))
+    manifest, specs = plan_target(folder, target)
     _check_writable(folder)
+    with (
+        tempfile.TemporaryDirectory(prefix="beforehand-") as scratch,
+        open_display(settings.progress, on_event) as show,
+    ):
+        work = pathlib.Path(scratch)
+        hooks = BuildHooks(
+            prepare=lambda spec: _restore(spec, manifest, folder, work),
+            on_engine=lambda engine: _put_engine(folder, work, engine),
+            on_event=show,
+        )
+        result = build_all(specs, work, read_settings(settings), CacheFolder(), hooks, cancel)
+    if result.failures:
+        result.failures[0].failures = result.failures
+        raise result.failures[0]
+    return result.engines
+
+
+def plan_target(folder: pathlib.Path, target: str = "") -> tuple[Manifest, list[EngineSpec]]:
+    """The manifest of a converted SavedModel, and what `add_target` would make for it.
+
+    Raises:
+        SourceNotFoundError: BH201. ManifestError: BH502. NoSourcesError: BH504. OptionValueError: BH102. BackendError: BH701.
+    """
+    manifest = read_manifest(find_manifest(folder))
     if not (manifest.sources and manifest.options):
         raise NoSourcesError(
             f"{folder} does not hold what its engines are built of",
@@ -74,31 +116,7 @@ def add_target(folder: str | os.PathLike[str], target: str = "", *, timeout_s: f
         )
     backend = find_backend(str(dict(manifest.options)["backend"]))
     check_usable(backend)
-    specs = _plan(folder, manifest, backend, target)
-    built, failures = [], []
-    with tempfile.TemporaryDirectory(prefix="beforehand-") as scratch:
-        work = pathlib.Path(scratch)
-        for number, spec in enumerate(specs, 1):
-            _log.info(
-                "building engine %d of %d: %s for %s, %s",
-                number,
-                len(specs),
-                spec.segment,
-                spec.shapes.describe(),
-                spec.target,
-            )
-            try:
-                engine = build_engine(_restore(spec, manifest, folder, work), work, BuildSettings(timeout_s))
-            except BuildError as error:
-                _log.error("%s", error)
-                failures.append(error)
-                continue
-            _log.info("built %.1f MB in %.1f s", engine.bytes / 1e6, engine.build_seconds)
-            _put_engine(folder, work, engine)
-            built.append(engine)
-    if failures:
-        raise failures[0]
-    return tuple(built)
+    return manifest, _plan(folder, manifest, backend, target)
 
 
 def _check_writable(folder: pathlib.Path) -> None:
