@@ -41,6 +41,11 @@ def read_cache_size() -> str:
     return os.environ.get("BEFOREHAND_CACHE_SIZE", "").strip()
 
 
+def read_fake() -> str:
+    """BEFOREHAND_FAKE: what the backend `fake` does in builds; for tests alone."""
+    return os.environ.get("BEFOREHAND_FAKE", "")
+
+
 def read_progress() -> str:
     """BEFOREHAND_PROGRESS: how builds are shown, above the option `progress`; empty means unset. Not checked."""
     return os.environ.get("BEFOREHAND_PROGRESS", "").strip().lower()

@@ -203,7 +203,7 @@ class LoweringError(ConversionError, RuntimeError):
 class BuildError(BeforehandError, RuntimeError):
     """An engine could not be built. The interpreter lives, finished engines are kept.
 
-    `cause` is one word for programs, of those in build_engines/causes.py; `segment` and `shapes` say which engine it was,
+    `cause` is one word for programs, of those in causes.py; `segment` and `shapes` say which engine it was,
     `nodes` are the TensorFlow names of the nodes concerned: those that the backend blames, else all of the segment's.
     `failures` are all that one call of `build` had, this one first.
     """

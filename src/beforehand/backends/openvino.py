@@ -111,13 +111,47 @@ class OpenVinoBackend:
         if environment.is_build_forbidden():
             raise BuildForbiddenError("OpenVINO was asked to compile", cause="forbidden", segment=spec.segment)
         self._limit_to(spec)
-        model = self._core.read_model(spec.onnx_file)
+        model = self._read(spec)
         if spec.shapes.is_range and spec.shapes.is_bounded:
             _check_ends(model, spec)
         _reshape(model, spec.input_names, _list_dims(spec.shapes))
+        report("compiling")
         exported = self._core.compile_model(model, _DEVICE, _CONFIG).export_model()
         # Documented as bytes; a BytesIO in some releases (2026.4 among them).
         return bytes(exported.getvalue() if hasattr(exported, "getvalue") else exported)
+
+    def _read(self, spec: EngineSpec) -> Any:
+        try:
+            return self._core.read_model(spec.onnx_file)
+        except RuntimeError as error:
+            refusal = explain_refusal(str(error), spec.onnx_file)
+            if not refusal.nodes:
+                raise
+            raise BuildError(
+                f"OpenVINO cannot read the model of {spec.segment}",
+                cause="unsupported",
+                nodes=refusal.nodes,
+                why=refusal.reason,
+            ) from error
+
+    def check_engine(self, data: bytes, spec: EngineSpec) -> None:
+        """Open the engine, in the process that compiled it, and look for its inputs and outputs.
+
+        Raises:
+            BuildError: BH401.
+        """
+        try:
+            self.load(np.frombuffer(bytearray(data), np.uint8), spec.input_names, spec.output_names)
+        except (RuntimeError, StopIteration) as error:
+            raise BuildError(
+                "OpenVINO cannot open the engine that it exported",
+                cause="invalid-engine",
+                why=" ".join(str(error).split())[:400],
+            ) from error
+
+    def ease(self, spec: EngineSpec) -> EngineSpec | None:
+        """There is nothing to take off: alone, a build has all cores and all memory."""
+        return None
 
     def _limit_to(self, spec: EngineSpec) -> None:
         """Have OpenVINO see no more of this CPU than the target has.

@@ -80,7 +80,7 @@ class Backend(Protocol):
             report: Called with the phase that begins (build_engines/events.py names those of all backends).
 
         Raises:
-            BuildError: BH401, with one of the causes of build_engines/causes.py and, where the backend names some, the
+            BuildError: BH401, with one of the causes of causes.py and, where the backend names some, the
                 ONNX nodes to blame; any other exception is told as it is.
         """
 

@@ -11,7 +11,9 @@ from beforehand.errors import BackendError
 # name: "module:class"; the first is the default. The module is imported when the backend is first asked for.
 BACKENDS = {
     "openvino": "beforehand.backends.openvino:OpenVinoBackend",
+    "fake": "beforehand.backends.fake:FakeBackend",
 }
+_HIDDEN = ("fake",)  # for tests
 
 _made: dict[str, Backend] = {}
 
@@ -42,5 +44,5 @@ def check_usable(backend: Backend) -> None:
 
 
 def list_backends() -> tuple[str, ...]:
-    """Names of the backends, the default first."""
-    return tuple(BACKENDS)
+    """Names of the backends for users, the default first."""
+    return tuple(name for name in BACKENDS if name not in _HIDDEN)

@@ -16,8 +16,8 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
+from beforehand import causes
 from beforehand.backends.registry import find_backend
-from beforehand.build_engines import causes
 from beforehand.build_engines.admit_builds import Admission
 from beforehand.build_engines.build_engine import build_engine
 from beforehand.build_engines.events import OnEvent, Progress

@@ -1,4 +1,4 @@
-"""The process that builds one engine: `python -m beforehand.build_engines.child SPEC.json ENGINE PARENT`.
+"""The process that builds one engine: `python -m beforehand.build_engines.child STATUS PARENT SPEC.json ENGINE`.
 
 It gets nothing of its parent but the specification, and leaves nothing but the engine file; its output is the log. It
 ends when its parent does, however that ended.
@@ -6,23 +6,28 @@ ends when its parent does, however that ended.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
-import os
 import pathlib
 import sys
-import threading
-import time
 import traceback
 from typing import Any
 
+from beforehand import causes
 from beforehand.backends.registry import find_backend
+from beforehand.build_engines.events import CHECKING, READING, WRITING
+from beforehand.build_engines.prepare_child import prepare_child
+from beforehand.build_engines.status_file import Failure, StatusWriter
 from beforehand.errors import BuildError
 from beforehand.records import EngineSpec, ShapeSet
-from beforehand.store import atomic
+from beforehand.store import atomic, layout
+from beforehand.store.hashing import hash_file
 
-_WATCH_S = 0.5
-# The exit code of a range that the model cannot have: other shapes may still be built.
-RANGE_REFUSED = 64
+# The exit code of a failure that is told in the status file.
+TOLD = 64
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_NO_MEMORY = ("bad_alloc", "cannot allocate memory", "out of memory")
 
 
 def encode_spec(spec: EngineSpec) -> dict[str, Any]:
@@ -41,25 +46,72 @@ def decode_spec(data: dict[str, Any]) -> EngineSpec:
 
 def main(arguments: list[str]) -> int:
     """Build the engine of a specification file."""
-    spec_file, engine_file = map(pathlib.Path, arguments[:2])
-    threading.Thread(target=_end_with, args=(int(arguments[2]),), daemon=True).start()
-    spec = decode_spec(json.loads(spec_file.read_text()))
+    status = StatusWriter(pathlib.Path(arguments[0]))
+    prepare_child(int(arguments[1]))
+    spec_file, engine_file = map(pathlib.Path, arguments[2:4])
     try:
-        data = find_backend(spec.backend).build(spec, lambda phase: None)
-    except BuildError as error:
-        if error.cause != "range":
-            raise
+        _build(decode_spec(json.loads(spec_file.read_text())), engine_file, status)
+    except Exception as error:  # noqa: BLE001 (whatever it is, the parent must hear of it)
         traceback.print_exc()
-        return RANGE_REFUSED
-    atomic.write_bytes(engine_file, data)
+        status.tell_failure(_explain(error))
+        return TOLD
     return 0
 
 
-def _end_with(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(_WATCH_S)
-    os._exit(1)  # a backend's threads may be at work
+def _build(spec: EngineSpec, engine_file: pathlib.Path, status: StatusWriter) -> None:
+    backend = find_backend(spec.backend)
+    status.tell_phase(READING)
+    _check_input(spec)
+    data = backend.build(spec, status.tell_phase)
+    if not isinstance(data, (bytes, bytearray, memoryview)) or not data:
+        raise BuildError(
+            f"{spec.backend} gave no engine",
+            cause=causes.INVALID_ENGINE,
+            why=f"it gave {type(data).__name__} {data!r:.80}",
+        )
+    status.tell_phase(WRITING)
+    atomic.write_bytes(engine_file, bytes(data))
+    status.tell_phase(CHECKING)
+    backend.check_engine(bytes(data), spec)
+
+
+def _check_input(spec: EngineSpec) -> None:
+    """See that the ONNX files are those that were written.
+
+    Raises:
+        BuildError: BH401.
+    """
+    onnx_file = pathlib.Path(spec.onnx_file)
+    for file, wanted in (
+        (onnx_file, spec.onnx_sha256),
+        (onnx_file.with_name(layout.ONNX_WEIGHTS), spec.weights_sha256),
+    ):
+        if not wanted:
+            continue
+        if not file.is_file():
+            raise BuildError(f"{file} is missing", cause=causes.CORRUPTED_INPUT, why="it was there when it was written")
+        found = hash_file(file)
+        if found != wanted:
+            raise BuildError(
+                f"{file} is altered",
+                cause=causes.CORRUPTED_INPUT,
+                why=f"its SHA-256 is {found[:16]}, not {wanted[:16]}",
+            )
+
+
+def _explain(error: Exception) -> Failure:
+    if isinstance(error, BuildError):
+        return Failure(error.cause, error.what, error.why, error.advice, error.nodes)
+    text = " ".join(str(error).split())
+    told = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    cause = causes.FAILED
+    if isinstance(error, MemoryError) or any(words in text.lower() for words in _NO_MEMORY):
+        cause = causes.HOST_MEMORY
+    elif isinstance(error, OSError) and error.errno in _FULL:
+        cause = causes.DISK_FULL
+    return Failure(cause, "", told[:2000])
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    with contextlib.suppress(KeyboardInterrupt):
+        sys.exit(main(sys.argv[1:]))

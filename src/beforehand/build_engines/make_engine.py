@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-from beforehand.build_engines import causes
+from beforehand import causes
 from beforehand.build_engines.events import HEARTBEAT_S, WAITING, Progress, Report
 from beforehand.build_engines.settings import BuildSettings
 from beforehand.errors import BuildCancelledError, BuildError

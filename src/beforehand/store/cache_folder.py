@@ -6,6 +6,8 @@ CACHE/                        BEFOREHAND_CACHE, or `beforehand` in the user's ca
   failures/KEY.json           builds that failed: reason and time
   locks/KEY.lock              held by who builds
   building/KEY/               what a build is made of; goes with it
+  history.jsonl               how long builds took on this machine, and what memory
+  logs/                       of the newest builds that failed
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ import platformdirs
 from beforehand import environment
 from beforehand.records import Engine, EngineSpec
 from beforehand.store import atomic
+from beforehand.store.build_history import BuildHistory
 from beforehand.store.hashing import hash_file
 from beforehand.store.manifest import decode_engine, encode_engine
 
@@ -47,6 +50,11 @@ class CacheFolder:
         """Where the engine files lie."""
         return self.folder / "engines"
 
+    @property
+    def history(self) -> BuildHistory:
+        """How long builds took."""
+        return BuildHistory(self.folder)
+
     @contextlib.contextmanager
     def lock(self, key: str) -> Iterator[None]:
         """Wait until nobody else, in any process, is at work on this key. A process that ends lets go.
@@ -56,6 +64,40 @@ class CacheFolder:
         """
         with filelock.FileLock(self._make_folder("locks") / f"{key}.lock", timeout=RETRY_S):
             yield
+
+    @contextlib.contextmanager
+    def try_lock(self, key: str) -> Iterator[bool]:
+        """Whether this key is the caller's alone; if not, somebody else is at work on it, and nothing waits.
+
+        Raises:
+            OSError: The folder cannot be written.
+        """
+        lock = filelock.FileLock(self._make_folder("locks") / f"{key}.lock", thread_local=False)
+        try:
+            lock.acquire(timeout=0)
+        except filelock.Timeout:
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            lock.release()
+
+    def has_engine(self, spec: EngineSpec) -> bool:
+        """Whether there seems to be one, without reading it: for plans."""
+        return (self.engines / f"{spec.key}.json").is_file() and (self.engines / _name_engine(spec)).is_file()
+
+    def sweep(self) -> None:
+        """Remove what builds left that were killed: whatever is being built has its lock held.
+
+        Raises:
+            OSError: The folder cannot be written.
+        """
+        building = self.folder / "building"
+        for folder in building.iterdir() if building.is_dir() else ():
+            with self.try_lock(folder.name) as is_mine:
+                if is_mine:
+                    shutil.rmtree(folder, ignore_errors=True)
 
     def find_engine(self, spec: EngineSpec) -> Engine | None:
         """The engine of the key of `spec`, as that names it; None if there is none, or if its file is altered."""
