@@ -29,6 +29,11 @@ OTHER_VALUES: dict[str, tuple[Any, bool]] = {
     "nodes_denylist": (("conv1",), False),
     "max_engines": (3, False),
     "timeout_s": (9.0, False),
+    "max_build_memory_bytes": (1 << 30, False),
+    "on_build_failure": ("retry", False),
+    "workers": (2, False),
+    "executor": ("ray", False),
+    "progress": ("json", False),
 }
 
 
