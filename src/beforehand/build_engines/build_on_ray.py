@@ -134,7 +134,7 @@ class RayBuilder:
             if ready:
                 return dict(self._ray.get(task))
             if not self._ray.get(self._board.has_begun.remote(name)):
-                report(Progress(WAITING, time.monotonic() - start))
+                report(Progress(WAITING, time.monotonic() - start, message="for a node of the cluster"))
             if cancel.is_set() and not cancelled_at:
                 cancelled_at = time.monotonic()
                 self._board.cancel.remote(name)
@@ -192,7 +192,9 @@ def _build_on_node(
     has_ended = threading.Event()
 
     def report(progress: Progress) -> None:
-        if ray.get(board.tell.remote(name, *dataclasses.astuple(progress))):
+        if ray.get(
+            board.tell.remote(name, progress.phase, progress.elapsed_s, progress.memory_bytes, progress.peak_bytes)
+        ):
             cancel.set()
 
     def watch() -> None:

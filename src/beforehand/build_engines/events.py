@@ -97,13 +97,15 @@ OnEvent = Callable[[BuildEvent], None]
 class Progress:
     """What is known of one build while it runs.
 
-    `memory_bytes` is the resident memory of its process and the children of that, `peak_bytes` the most of it seen.
+    `memory_bytes` is the resident memory of its process and the children of that, `peak_bytes` the most of it seen. `message`
+    says for what it waits.
     """
 
     phase: str
     elapsed_s: float = 0.0
     memory_bytes: int = 0
     peak_bytes: int = 0
+    message: str = ""
 
 
 Report = Callable[[Progress], None]

@@ -94,7 +94,7 @@ class EngineMaker:
                     return self._find(cache, spec) or self._build_in(cache, spec, report)
             if time.monotonic() - told >= HEARTBEAT_S or told == start:
                 told = time.monotonic()
-                report(Progress(WAITING, told - start))
+                report(Progress(WAITING, told - start, message="for another process that builds the same engine"))
             if self.cancel.wait(_POLL_S):
                 raise BuildCancelledError(
                     f"waiting for the engine of {spec.segment} for {spec.shapes.describe()} was cancelled",

@@ -76,8 +76,7 @@ class Teller:
         if not waits and self._tell_started(job):
             return
         kind = events.HEARTBEAT if last is not None and last.phase == progress.phase else events.PHASE
-        message = "another process builds the same engine" if waits else ""
-        self._tell(kind, job, phase=progress.phase, memory_bytes=progress.memory_bytes, message=message)
+        self._tell(kind, job, phase=progress.phase, memory_bytes=progress.memory_bytes, message=progress.message)
 
     def _tell_started(self, job: Job) -> bool:
         """Once; whether it was told just now."""
