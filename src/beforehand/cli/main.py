@@ -22,6 +22,7 @@ VERBS = {
     "inspect": "beforehand.cli.inspect",
     "add-target": "beforehand.cli.add_target",
     "slim": "beforehand.cli.slim",
+    "cache": "beforehand.cli.cache",
     "doctor": "beforehand.cli.doctor",
     "demo": "beforehand.cli.demo",
 }
@@ -101,9 +102,11 @@ def _refuse_extra(extra: list[str], verb: argparse.ArgumentParser) -> None:
 
 
 def list_options(parser: argparse.ArgumentParser) -> list[str]:
-    """The option strings that a verb's parser knows."""
+    """The option strings that a verb's parser knows, those of verbs of its own included."""
     actions: list[Any] = parser._actions
-    return [text for action in actions for text in action.option_strings]
+    inner = [sub for action in actions if isinstance(action.choices, dict) for sub in action.choices.values()]
+    own = [text for action in actions for text in action.option_strings]
+    return list(dict.fromkeys([*own, *(text for sub in inner for text in list_options(sub))]))
 
 
 def find_version() -> str:
