@@ -19,6 +19,7 @@ from beforehand.options import check_names
 # verb: its module, which has `add_arguments(parser)` and `run(arguments) -> exit code`; its docstring is the help.
 VERBS = {
     "convert": "beforehand.cli.convert",
+    "plan": "beforehand.cli.plan",
     "inspect": "beforehand.cli.inspect",
     "add-target": "beforehand.cli.add_target",
     "slim": "beforehand.cli.slim",
@@ -32,7 +33,8 @@ EXIT_BUG = 70  # EX_SOFTWARE; 1 is a verb's own "no"
 EXIT_INTERRUPTED = 130
 
 _EPILOG = """\
-exit codes: 0 all is well; 1 the verb's own "no" (inspect: a file is missing or altered; doctor: not usable here;
+exit codes: 0 all is well; 1 the verb's own "no" (inspect, cache verify: a file is missing or altered; doctor: not usable here;
+plan: not all fits the budget;
 demo: wrong answers); 2 an error of usage or input; 70 a bug in beforehand; 130 interrupted"""
 
 

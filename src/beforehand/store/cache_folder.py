@@ -95,9 +95,10 @@ class CacheFolder:
         finally:
             lock.release()
 
-    def has_engine(self, spec: EngineSpec) -> bool:
-        """Whether there seems to be one, without reading it: for plans."""
-        return (self.engines / f"{spec.key}.json").is_file() and (self.engines / _name_engine(spec)).is_file()
+    def measure_engine(self, spec: EngineSpec) -> int | None:
+        """Bytes of the engine of the key of `spec`, without reading it, for plans; None if there is none."""
+        file = self.engines / _name_engine(spec)
+        return file.stat().st_size if (self.engines / f"{spec.key}.json").is_file() and file.is_file() else None
 
     def sweep(self) -> None:
         """Remove what builds left that were killed: whatever is being built has its lock held.
