@@ -111,6 +111,10 @@ class CacheFolder:
             with self.try_lock(folder.name) as is_mine:
                 if is_mine:
                     shutil.rmtree(folder, ignore_errors=True)
+        for aside in self.folder.glob("**/.*.tmp"):  # of a note that was being written
+            with contextlib.suppress(OSError):
+                if time.time() - aside.stat().st_mtime > RETRY_S:
+                    aside.unlink()
 
     def find_engine(self, spec: EngineSpec) -> Engine | None:
         """The engine of the key of `spec`, as that names it; None if there is none, or if its file is altered."""
@@ -134,11 +138,16 @@ class CacheFolder:
         )
 
     def add_engine(self, engine: Engine, spec: EngineSpec, built: pathlib.Path) -> Engine:
-        """Move the file `built` into the cache; returns the engine's record there. Called with the lock of the key held."""
+        """Move the file `built` into the cache; returns the engine's record there. Called with the lock of the key held.
+
+        Both files come from the folder of `built`, whole: whatever is killed when, nothing half-written is left beside them.
+        """
         folder = self._make_folder("engines")
         kept = dataclasses.replace(engine, file=_name_engine(spec))
+        record = built.with_name(f"{built.name}.record")
+        record.write_text(json.dumps(encode_engine(kept), indent=1))
         atomic.move_file(built, folder / kept.file)
-        atomic.write_bytes(folder / f"{spec.key}.json", json.dumps(encode_engine(kept), indent=1).encode())
+        atomic.move_file(record, folder / f"{spec.key}.json")
         (self.folder / "failures" / f"{spec.key}.json").unlink(missing_ok=True)
         pruned = prune(self, max_bytes=self.max_bytes, keep=spec.key)
         if pruned.keys:
