@@ -17,6 +17,8 @@ dimension may be such a range.
 --batch-range: shapes that differ in the batch size alone become one engine, from the smallest to the largest.
 --buckets: the fewest ranges that cover the shapes; no size in one is more than twice its smallest (max_spread=2), or no
 shape would grow by more than half if it were filled up to the largest (max_padding=0.5).
+--progress: json gives an object a line, of each event and of each line of the log; log is for services; BEFOREHAND_PROGRESS
+stands above it. --on-failure: retry builds what failed again at the end, alone, with less asked of the backend.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from beforehand.check_packages import CONVERTING, check_packages
+from beforehand.cli.build_arguments import add_build_arguments, read_build_options
 from beforehand.cli.format_conversion import format_conversion
 from beforehand.cli.parse_buckets import parse_buckets
 from beforehand.cli.parse_shapes import parse_shapes, parse_text
@@ -35,6 +38,7 @@ from beforehand.cli.progress import format_bytes, log, show_progress, time_step
 from beforehand.converter import Converter
 from beforehand.errors import SampleError, SourceNotFoundError
 from beforehand.options import Options
+from beforehand.progress.choose import choose_progress
 from beforehand.store import layout
 
 if TYPE_CHECKING:
@@ -71,11 +75,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--minimum-segment-size", metavar="N", type=int, default=default.minimum_segment_size,
         help="segments with fewer nodes stay native (default: %(default)s)",
     )  # fmt: skip
+    add_build_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Convert, build, save; 0, or an error of beforehand."""
-    with show_progress():
+    with show_progress(choose_progress(arguments.progress)):
         converter = _start_conversion(arguments)
         _build_engines(converter, arguments)
         with time_step(f"saving to {arguments.output}"):
@@ -96,6 +101,7 @@ def _start_conversion(arguments: argparse.Namespace) -> Converter:
         "backend": arguments.backend,
         "target": arguments.target,
         "minimum_segment_size": arguments.minimum_segment_size,
+        **read_build_options(arguments),
     }
     tags = [tag.strip() for tag in arguments.tags.split(",")]
     converter = Converter(arguments.source, tags=tags, signatures=arguments.signature, **options)

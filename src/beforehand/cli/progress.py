@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import sys
 import time
 from collections.abc import Iterator
+from typing import TextIO
 
 log = logging.getLogger("beforehand")
 
@@ -19,17 +21,40 @@ class _Lines(logging.Formatter):
         return f"beforehand: {level}{record.getMessage()}"
 
 
+class _JsonLines(logging.Formatter):
+    """An object a line, so that every line of a command under way is one: `kind` is "log", which no event of builds has."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = {"kind": "log", "time": record.created, "level": record.levelname, "message": record.getMessage()}
+        return json.dumps(line)
+
+
+class _ToStderr(logging.Handler):
+    """To what is stderr when a line comes: while builds are shown live, lines must go above them."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        stream: TextIO | None = sys.stderr
+        with contextlib.suppress(OSError, ValueError):  # nobody reads it any more
+            if stream is not None:
+                stream.write(self.format(record) + "\n")
+                stream.flush()
+
+
 @contextlib.contextmanager
-def show_progress() -> Iterator[None]:
-    """Within this context the log goes to stderr from INFO on, unless BEFOREHAND_LOG has already set up another way."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Lines())
-    level, propagate = log.level, log.propagate
+def show_progress(progress: str = "auto") -> Iterator[None]:
+    """Within this context the log goes to stderr from INFO on, unless BEFOREHAND_LOG has already set up another way.
+
+    Args:
+        progress: As the option: with `json` the log too is JSON lines, with `off` only warnings and errors are shown.
+    """
     if log.handlers:
         yield
         return
+    handler = _ToStderr()
+    handler.setFormatter(_JsonLines() if progress == "json" else _Lines())
+    level, propagate = log.level, log.propagate
     log.addHandler(handler)
-    log.setLevel(logging.INFO)
+    log.setLevel(logging.WARNING if progress == "off" else logging.INFO)
     log.propagate = False
     try:
         yield
