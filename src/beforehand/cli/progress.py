@@ -10,7 +10,10 @@ import time
 from collections.abc import Iterator
 from typing import TextIO
 
+from beforehand.progress.describe import describe_bytes
+
 log = logging.getLogger("beforehand")
+format_bytes = describe_bytes  # sizes are written alike everywhere
 
 
 class _Lines(logging.Formatter):
@@ -71,13 +74,3 @@ def time_step(what: str) -> Iterator[None]:
     start = time.monotonic()
     yield
     log.info("%s: done in %.1f s", what, time.monotonic() - start)
-
-
-def format_bytes(count: int) -> str:
-    """`12 bytes`, `3.4 kB`, `56.7 MB`, `8.9 GB`; decimal units."""
-    if count < 1000:
-        return f"{count} bytes"
-    for unit, size in (("kB", 1e3), ("MB", 1e6)):
-        if count < size * 1000:
-            return f"{count / size:.1f} {unit}"
-    return f"{count / 1e9:.1f} GB"

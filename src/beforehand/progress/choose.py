@@ -57,7 +57,7 @@ def open_display(progress: str, on_event: OnEvent | None = None) -> Iterator[OnE
         yield tell
     finally:
         if display is not None:
-            with contextlib.suppress(OSError, ValueError):  # a stream that was closed
+            with contextlib.suppress(Exception):  # a stream that is closed or gone
                 display.close()
 
 
@@ -112,7 +112,7 @@ class _Guarded:
             self._call(event)
         except Exception as error:  # noqa: BLE001 (no build is lost for it)
             self._is_broken = True
-            with contextlib.suppress(OSError, ValueError):  # where the log goes may be what is closed
+            with contextlib.suppress(Exception):  # where the log goes may be what is broken
                 _log.warning(
                     "%s failed, and is not called again: %s: %s", self._what, type(error).__name__, error,
                     exc_info=self._is_users,

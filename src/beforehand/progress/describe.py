@@ -72,7 +72,7 @@ def describe_seconds(seconds: float | None) -> str:
     """`0.4 s`, `12 s`, `3 min 20 s`, `2 h 5 min`."""
     if seconds is None:
         return "unknown time"
-    if seconds < 10:
+    if seconds < 9.95:
         return f"{seconds:.1f} s"
     whole = round(seconds)
     if whole < 60:
@@ -87,6 +87,6 @@ def describe_bytes(count: int) -> str:
     if count < 1000:
         return f"{count} bytes"
     for unit, size in (("kB", 1e3), ("MB", 1e6)):
-        if count < size * 1000:
+        if count < size * 999.95:
             return f"{count / size:.1f} {unit}"
     return f"{count / 1e9:.1f} GB"

@@ -68,8 +68,7 @@ class LiveDisplay:
         if event.kind in (*_ENDS, events.PLAN) or (event.kind == events.PHASE and event.message):
             # soft_wrap: the terminal wraps, so that paths can be copied.
             self._console.print(Text(describe_event(event), style=_STYLES.get(event.kind, "")), soft_wrap=True)
-        else:
-            self._live.refresh()
+        self._live.refresh()
 
     def close(self) -> None:
         """Give the terminal back."""
@@ -84,7 +83,10 @@ class LiveDisplay:
             failed = f", {self._failed} failed" if self._failed else ""
             whole = f"{self._done} of {self._last.engines} engines done{failed}; {describe_left(self._last)}"
             lines.append(Text(whole, style="dim"))
-        return Group(*lines)
+        # Wrapped here: where something is printed above with soft_wrap, rich would not wrap these, nor know their height.
+        return Group(
+            *(part for line in lines for part in line.wrap(self._console, self._console.width, overflow="fold"))
+        )
 
     @staticmethod
     def _draw_build(event: BuildEvent, seen: float) -> Text:
