@@ -15,7 +15,7 @@ READY := .venv/.ready
 PIP_INSTALL := $(BIN)/python -m pip install -q --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help bench bench-concurrency bench-models demo test test-all lint format matrix clean
+.PHONY: help bench bench-concurrency bench-models demo faults test test-all lint format matrix clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ bench-concurrency: $(READY)  ## 1 and 4 callers against bare OpenVINO, and what 
 
 bench-models: $(READY)  ## the table of models, into benchmarks/RESULTS.md; BENCH="--models vit", BENCH=--slow
 	$(BIN)/python benchmarks/models.py $(BENCH)
+
+faults: $(READY)  ## make every fault of a build happen, and print what each is told as
+	$(BIN)/python -m tests.faults.fault_table
 
 lint: $(READY)  ## ruff (rules and format), mypy strict, import-linter
 	$(BIN)/ruff check .

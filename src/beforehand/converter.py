@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import importlib.metadata
 import logging
@@ -15,16 +16,19 @@ from typing import TYPE_CHECKING, Any
 
 from beforehand.backends.registry import check_usable, find_backend
 from beforehand.build_engines.build_all import BuildHooks, BuildResult
+from beforehand.build_engines.build_plan import BuildPlan, make_plan
 from beforehand.build_engines.events import OnEvent
+from beforehand.build_engines.tell_builds import tell_plan_alone
 from beforehand.check_packages import CONVERTING, check_packages
 from beforehand.errors import CalibrationError, ConvertedTwiceError, NotConvertedError, SignatureError
 from beforehand.options import make_options
 from beforehand.profiles.choose_rule import choose_rule
 from beforehand.progress.choose import open_display
-from beforehand.records import Engine, Manifest, SegmentRecord, Signature
+from beforehand.records import Engine, EngineSpec, Manifest, SegmentRecord, Signature
 from beforehand.report.find_range_offers import find_range_offers
 from beforehand.report.summarize import Summary, make_summary
 from beforehand.saved_model.read_wanted import read_wanted
+from beforehand.store.cache_folder import CacheFolder
 
 if TYPE_CHECKING:
     from beforehand.live_model import LiveModel
@@ -120,7 +124,7 @@ class Converter:
             _log.info("not kept in the converted model: %s", ", ".join(conversion.not_kept))
         return dict(live.functions)
 
-    def build(
+    def build(  # noqa: PLR0913 (a way to name the shapes each, and how)
         self,
         input_fn: Any = None,
         *,
@@ -129,8 +133,11 @@ class Converter:
         profiles: Any = None,
         buckets: Any = None,
         batch_range: bool = False,
+        dry_run: bool = False,
     ) -> tuple[Engine, ...]:
         """Build engines, now, before runtime. Repeated, it builds only what is new.
+
+        Engines of the user's cache are taken from there, so that a build that was stopped goes on where it was.
 
         By default there is an engine for each distinct set of shapes. The options `use_dynamic_shape` and
         `serve_smaller_batches` make ranges of them by TF-TRT's rules; docs/shapes.md shows which engine serves what.
@@ -148,9 +155,10 @@ class Converter:
                 `{"max_spread": 2}` or `{"max_padding": 0.5}`, see `profiles.plan_buckets.Limit`. It replaces the options' rule.
             batch_range: Shapes that differ in the batch alone become one engine, from the smallest batch seen to the
                 largest. Each engine holds all weights of its segment: so they are stored once, not once a batch.
+            dry_run: Build nothing: what would be built is shown in a line, and told to `on_event`; `plan` gives it as data.
 
         Returns:
-            The engines built by this call.
+            The engines made by this call, built or found in the cache.
 
         Raises:
             NotConvertedError: BH111. OptionValueError: BH102, arguments that exclude each other.
@@ -158,14 +166,10 @@ class Converter:
             BuildError: BH401, an engine could not be built; the others were, and are kept. `failures` has all.
             BuildCancelledError: BH403, `cancel()` was called; what was finished is kept.
         """
-        _, conversion, segments, live = self._check_converted("build()")
-        from beforehand import pipeline  # noqa: PLC0415 (imports TensorFlow)
-
-        chosen = self._choose_signature(conversion, signature)
-        rule = choose_rule(self.options, buckets, has_profiles=profiles is not None, batch_range=batch_range)
-        wanted = read_wanted(chosen, input_fn, shapes, profiles, batch_range=batch_range)
-        seen = live.find_shapes(chosen, wanted)
-        request = pipeline.BuildRequest(conversion, segments, self.options, self._backend, rule, seen)
+        request = self._make_request(input_fn, signature, shapes, profiles, buckets, batch_range=batch_range)
+        if dry_run:
+            self._tell_plan(request)
+            return ()
         result = self._run_builds(request)
         for offer in find_range_offers(self.engines) if result.engines else ():
             if offer.is_worth_saying:
@@ -174,6 +178,62 @@ class Converter:
             result.failures[0].failures = result.failures
             raise result.failures[0]
         return result.engines
+
+    def plan(  # noqa: PLR0913 (those of `build`)
+        self,
+        input_fn: Any = None,
+        *,
+        signature: str | None = None,
+        shapes: Any = None,
+        profiles: Any = None,
+        buckets: Any = None,
+        batch_range: bool = False,
+        targets: Sequence[str] = (),
+    ) -> BuildPlan:
+        """What `build` would do with the same arguments. Nothing is built, and no device is needed.
+
+        Times and memory are those of past builds on this machine, and None where there are none.
+
+        Args:
+            input_fn: As for `build`, and so are those down to `batch_range`.
+            signature: As above.
+            shapes: As above.
+            profiles: As above.
+            buckets: As above.
+            batch_range: As above.
+            targets: What to plan for; by default the option `target`.
+
+        Raises:
+            As `build` does for its arguments, and OptionValueError: BH102, a target that cannot be built for here.
+        """
+        from beforehand import pipeline  # noqa: PLC0415 (imports TensorFlow)
+
+        request = self._make_request(input_fn, signature, shapes, profiles, buckets, batch_range=batch_range)
+        specs: list[EngineSpec] = []
+        for target in targets or (self.options.target,):
+            self._backend.describe_target(target)
+            options = dataclasses.replace(request.options, target=target)
+            specs += pipeline.plan_seen(dataclasses.replace(request, options=options), self.engines)
+        return make_plan(specs, CacheFolder(), self.options.workers)
+
+    def _make_request(
+        self, input_fn: Any, signature: str | None, shapes: Any, profiles: Any, buckets: Any, *, batch_range: bool
+    ) -> BuildRequest:
+        _, conversion, segments, live = self._check_converted("build()")
+        from beforehand import pipeline  # noqa: PLC0415 (imports TensorFlow)
+
+        chosen = self._choose_signature(conversion, signature)
+        rule = choose_rule(self.options, buckets, has_profiles=profiles is not None, batch_range=batch_range)
+        wanted = read_wanted(chosen, input_fn, shapes, profiles, batch_range=batch_range)
+        seen = live.find_shapes(chosen, wanted)
+        return pipeline.BuildRequest(conversion, segments, self.options, self._backend, rule, seen)
+
+    def _tell_plan(self, request: BuildRequest) -> None:
+        from beforehand import pipeline  # noqa: PLC0415 (imports TensorFlow)
+
+        plan = make_plan(pipeline.plan_seen(request, self.engines), CacheFolder(), self.options.workers)
+        with open_display(self.options.progress, self._on_event) as on_event:
+            tell_plan_alone(plan, on_event)
 
     def _run_builds(self, request: BuildRequest) -> BuildResult:
         _, _, _, live = self._check_converted("build()")

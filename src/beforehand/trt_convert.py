@@ -218,6 +218,17 @@ class TrtGraphConverterV2:
         self._converter.build(input_fn, signature=self._signature_key)
         self._build_called_once = True
 
+    def plan(self, input_fn: Callable[[], Any] | None) -> Any:
+        """What `build(input_fn)` would do, as a `BuildPlan`; nothing is built. TF-TRT had no such call.
+
+        Raises:
+            NoSamplesError: BH121. NotConvertedError: BH111.
+        """
+        if not input_fn:
+            raise NoSamplesError("input_fn is missing", advice="a function that yields one sample for each shape")
+        self._check_converted("plan")
+        return self._converter.plan(input_fn, signature=self._signature_key)
+
     def save(self, output_saved_model_dir: Any, save_gpu_specific_engines: bool = True, options: Any = None) -> None:
         """Write the converted SavedModel.
 

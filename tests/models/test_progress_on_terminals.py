@@ -258,7 +258,7 @@ def test_a_pipe_gets_lines(tmp_path: pathlib.Path) -> None:
     assert len(lines) == 6, lines
     assert all(words in line for words, line in zip(expected, lines[1:], strict=True)), lines
     again = run_in_pipe(tmp_path, "auto", "1").stderr
-    assert "1 engines: 1 in the cache, 0 to build" in again
+    assert again.startswith("beforehand: 1 engine: 1 in the cache, 0 to build\n")
     assert "x=1x4, fake: found in the cache, " in again
 
 

@@ -54,6 +54,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
             make_event(events.PLAN, engine=0, message="3 engines: 1 in the cache, 2 to build", left_s=200.0),
             "3 engines: 1 in the cache, 2 to build; 3 min 20 s left by past builds",
         ),
+        (make_event(events.PLAN, engine=0, message="all in the cache", left_s=0.0), "all in the cache"),
         (make_event(events.PLAN, engine=0, message="3 engines"), "3 engines; no past builds to go by"),
         (make_event(events.STARTED), f"{NAME}: started; no past builds to go by"),
         (make_event(events.STARTED, estimate_s=7500.0), f"{NAME}: started; it takes 2 h 5 min by past builds"),

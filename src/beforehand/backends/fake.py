@@ -4,7 +4,7 @@ BEFOREHAND_FAKE is JSON, {what: behaviour}: `what` is the shapes (`x=1x4`), a se
 behaviour is one of those below, or a list of them. "journal": a file to which each build that begins adds a line.
 
     sleep SECONDS     flood BYTES       say TEXT             signal NUMBER      exit CODE         child SECONDS
-    hang              hang holding the GIL                   allocate           full disk
+    hang              hang holding the GIL                   allocate           full disk         crash
     garbage           nothing           text                 raise CLASS TEXT   refuse CAUSE TEXT
 
 What it gives for an engine is made of the hash of the model and the shapes: the same bytes in any process.
@@ -157,6 +157,7 @@ _BEHAVIOURS: dict[str, Callable[[str], Any]] = {
     "signal": lambda number: os.kill(os.getpid(), int(number)),
     "exit": lambda code: os._exit(int(code)),
     "child": _start_child,
+    "crash": lambda _: ctypes.string_at(0),
     "hang": _hang,
     "allocate": _allocate,
     "full": _fill_disk,

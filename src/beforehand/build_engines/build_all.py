@@ -20,6 +20,7 @@ from beforehand import causes
 from beforehand.backends.registry import find_backend
 from beforehand.build_engines.admit_builds import Admission
 from beforehand.build_engines.build_engine import build_engine
+from beforehand.build_engines.build_plan import BuildPlan, PlannedEngine, make_plan
 from beforehand.build_engines.events import OnEvent, Progress
 from beforehand.build_engines.make_engine import BuildOne, EngineMaker, Made, Prepare
 from beforehand.build_engines.plan_engines import make_key
@@ -86,6 +87,8 @@ def build_all(
         KeyboardInterrupt: As that, by Ctrl-C.
         BackendError: BH701, `settings.executor` cannot be used here.
     """
+    if not specs:
+        return BuildResult((), ())
     hooks, cancel = hooks or BuildHooks(), cancel or threading.Event()
     with _open_executor(settings) as build:
         if cache is not None:
@@ -94,6 +97,13 @@ def build_all(
         maker = EngineMaker(folder, settings, build, cache, _call_alone(hooks.prepare), cancel)
         run = _Run(maker, hooks, [Job(number, spec) for number, spec in enumerate(specs, 1)])
         return run.run()
+
+
+def plan_jobs(specs: Sequence[EngineSpec], cache: CacheFolder | None, settings: BuildSettings) -> BuildPlan:
+    """What `build_all` would do."""
+    if cache is not None:
+        return make_plan(specs, cache, settings.workers)
+    return BuildPlan(tuple(PlannedEngine(spec, False, None, None, None, "") for spec in specs), settings.workers)
 
 
 @contextlib.contextmanager
@@ -129,11 +139,12 @@ class _Run:
         self._engines: list[Engine] = []
         self._failures: list[BuildError] = []
         self._count = len(jobs)
+        self._plan = plan_jobs([job.spec for job in jobs], maker.cache, maker.settings)
         self._teller = Teller(hooks.on_event, maker.cache, jobs, maker.settings.workers)
         self._admission = Admission(maker.cache, maker.settings)
 
     def run(self) -> BuildResult:
-        self._teller.tell_plan()
+        self._teller.tell_plan(self._plan)
         try:
             while self._waiting or self._again or self._active:
                 self._start_more()

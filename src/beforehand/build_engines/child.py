@@ -26,6 +26,8 @@ from beforehand.store.hashing import hash_file
 
 # The exit code of a failure that is told in the status file.
 TOLD = 64
+# That of one for which the disk has no room.
+DISK_FULL = 65
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _NO_MEMORY = ("bad_alloc", "cannot allocate memory", "out of memory")
 
@@ -52,8 +54,12 @@ def main(arguments: list[str]) -> int:
     try:
         _build(decode_spec(json.loads(spec_file.read_text())), engine_file, status)
     except Exception as error:  # noqa: BLE001 (whatever it is, the parent must hear of it)
-        traceback.print_exc()
-        status.tell_failure(_explain(error))
+        failure = _explain(error)
+        try:
+            traceback.print_exc()
+            status.tell_failure(failure)
+        except OSError as full:  # there is no room for a word
+            return DISK_FULL if causes.DISK_FULL in (failure.cause, _explain(full).cause) else 1
         return TOLD
     return 0
 

@@ -7,6 +7,7 @@ import re
 import signal
 
 from beforehand import causes
+from beforehand.build_engines import child
 from beforehand.build_engines.find_nodes import find_nodes
 from beforehand.build_engines.keep_log import keep_log
 from beforehand.build_engines.settings import BuildSettings
@@ -53,6 +54,8 @@ def _find_failure(outcome: Outcome, settings: BuildSettings) -> Failure:
     if outcome.code < 0:
         return _describe_signal(outcome)
     last = _read_tail(outcome.log).strip().rpartition("\n")[2]
+    if outcome.code == child.DISK_FULL:
+        return Failure(causes.DISK_FULL, "", f"there is no room left in {outcome.log.parent}")
     if outcome.code == 0:
         return Failure(causes.INVALID_ENGINE, "", "the process ended well, but left no engine")
     return Failure(causes.FAILED, "", f"its process ended with code {outcome.code}. {last}")

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from beforehand.build_engines import events
+from beforehand.build_engines.build_plan import BuildPlan
 from beforehand.build_engines.events import BuildEvent, OnEvent, Progress
 from beforehand.build_engines.make_engine import Made
 from beforehand.errors import BuildError
@@ -24,6 +25,19 @@ class Job:
     number: int
     spec: EngineSpec
     is_retry: bool = False
+
+
+def describe_plan(plan: BuildPlan) -> str:
+    """`12 engines: 3 in the cache, 9 to build`."""
+    count, to_build = len(plan.engines), len(plan.to_build)
+    return f"{count} engine{'' if count == 1 else 's'}: {count - to_build} in the cache, {to_build} to build"
+
+
+def tell_plan_alone(plan: BuildPlan, on_event: OnEvent) -> None:
+    """The event of a plan that is not carried out."""
+    message = f"{describe_plan(plan)} (nothing is built now)"
+    count, seconds = len(plan.engines), plan.seconds
+    on_event(BuildEvent(events.PLAN, time.time(), engines=count, message=message, estimate_s=seconds, left_s=seconds))
 
 
 class Teller:
@@ -49,14 +63,11 @@ class Teller:
         self._told_waiting: set[int] = set()
         self._estimates: dict[str, float | None] = {}
 
-    def tell_plan(self) -> None:
+    def tell_plan(self, plan: BuildPlan) -> None:
         """How many engines, how many of them are in the cache, and how long the others take."""
-        cached = [job for job in self._open.values() if self._cache is not None and self._cache.has_engine(job.spec)]
-        for job in cached:
-            self._estimates[job.spec.key] = 0.0
-        left, to_build = self._estimate_left(), self._count - len(cached)
-        message = f"{self._count} engines: {len(cached)} in the cache, {to_build} to build"
-        self._tell(events.PLAN, message=message, estimate_s=left, left_s=left)
+        for job, engine in zip(self._open.values(), plan.engines, strict=True):
+            self._estimates[job.spec.key] = engine.seconds
+        self._tell(events.PLAN, message=describe_plan(plan), estimate_s=plan.seconds)
 
     def tell_waiting(self, job: Job, why: str) -> None:
         """It could begin, but for `why`; told once, and not at all where `why` is empty."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from beforehand.cli.parse_quantity import parse_seconds, parse_size
 from beforehand.options import EXECUTORS, ON_BUILD_FAILURE, PROGRESS, Options
 from beforehand.progress.choose import choose_progress
+from beforehand.store.parse_size import parse_bytes, parse_seconds
 
 
 def add_build_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,7 +52,7 @@ def read_build_options(arguments: argparse.Namespace) -> dict[str, Any]:
     if arguments.timeout is not None:
         options["timeout_s"] = parse_seconds(arguments.timeout, "--timeout")
     if arguments.max_memory is not None:
-        options["max_build_memory_bytes"] = parse_size(arguments.max_memory, "--max-memory")
+        options["max_build_memory_bytes"] = parse_bytes(arguments.max_memory, "--max-memory")
     choose_progress(arguments.progress)
     return options
 

@@ -26,17 +26,19 @@ from __future__ import annotations
 import argparse
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from beforehand.build_engines.build_plan import BuildPlan, PlannedEngine
 from beforehand.check_packages import CONVERTING, check_packages
 from beforehand.cli.build_arguments import add_build_arguments, read_build_options
 from beforehand.cli.format_conversion import format_conversion
+from beforehand.cli.format_plan import format_plan
 from beforehand.cli.parse_buckets import parse_buckets
 from beforehand.cli.parse_shapes import parse_shapes, parse_text
 from beforehand.cli.progress import format_bytes, log, show_progress, time_step
 from beforehand.converter import Converter
-from beforehand.errors import SampleError, SourceNotFoundError
+from beforehand.errors import OptionValueError, SampleError, SourceNotFoundError
 from beforehand.options import Options
 from beforehand.progress.choose import choose_progress
 from beforehand.store import layout
@@ -47,7 +49,6 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `beforehand convert`."""
-    default = Options()
     add = parser.add_argument
     add("source", metavar="SRC", type=pathlib.Path, help="folder of the SavedModel to convert; it is only read")
     add(
@@ -55,9 +56,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--output",
         metavar="OUT",
         type=pathlib.Path,
-        required=True,
         help="folder to write; a SavedModel there is replaced",
     )
+    add("--dry-run", action="store_true", help="build and write nothing: print what would be built, as `plan` does")
+    add_conversion_arguments(parser)
+    add("--target", default=Options().target, help="what the engines are built for (default: this machine)")
+
+
+def add_conversion_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options that `beforehand plan` has too."""
+    default = Options()
+    add = parser.add_argument
     add("--shapes", metavar="x=1x224x224x3", action="append", default=[], help="shapes to build for; repeatable")
     add("--samples", metavar="FILE.npz|FOLDER", type=pathlib.Path, help="samples with the shapes to build for")
     add(
@@ -69,7 +78,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--signature", metavar="KEY", action="append", help="a signature to convert; repeatable (default: all)")
     add("--precision", default=default.precision_mode, type=str.upper, help="FP32, FP16 or INT8 (default: %(default)s)")
     add("--backend", default=default.backend, help="who builds and runs the engines (default: %(default)s)")
-    add("--target", default=default.target, help="what the engines are built for (default: this machine)")
     add("--tags", default="serve", help="tags of the MetaGraph, joined by commas (default: %(default)s)")
     add(
         "--minimum-segment-size", metavar="N", type=int, default=default.minimum_segment_size,
@@ -80,17 +88,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Convert, build, save; 0, or an error of beforehand."""
+    if arguments.output is None and not arguments.dry_run:
+        raise OptionValueError("-o OUT is missing", advice="a folder to write, or --dry-run")
     with show_progress(choose_progress(arguments.progress)):
-        converter = _start_conversion(arguments)
-        _build_engines(converter, arguments)
-        with time_step(f"saving to {arguments.output}"):
-            converter.save(arguments.output)
-    print("\n".join(format_conversion(converter, arguments.output)))
+        converter = start_conversion(arguments, arguments.target, arguments.output)
+        wanted = list_wanted(converter, arguments)
+        if not arguments.dry_run:
+            for item in wanted:
+                converter.build(**item)
+            with time_step(f"saving to {arguments.output}"):
+                converter.save(arguments.output)
+    lines = (
+        format_plan(plan_wanted(converter, wanted))
+        if arguments.dry_run
+        else format_conversion(converter, arguments.output)
+    )
+    print("\n".join(lines))
     return 0
 
 
-def _start_conversion(arguments: argparse.Namespace) -> Converter:
-    """Everything that can be refused is refused first, the cheapest first."""
+def start_conversion(arguments: argparse.Namespace, target: str, output: pathlib.Path | None) -> Converter:
+    """Everything that can be refused is refused first, the cheapest first; then the model is converted."""
     for text in arguments.shapes:
         parse_text(text)
     parse_buckets(arguments.buckets)
@@ -99,7 +117,7 @@ def _start_conversion(arguments: argparse.Namespace) -> Converter:
     options = {
         "precision_mode": arguments.precision,
         "backend": arguments.backend,
-        "target": arguments.target,
+        "target": target,
         "minimum_segment_size": arguments.minimum_segment_size,
         **read_build_options(arguments),
     }
@@ -109,7 +127,8 @@ def _start_conversion(arguments: argparse.Namespace) -> Converter:
     check_packages("converting", CONVERTING)
     from beforehand.saved_model.write_saved_model import check_target  # noqa: PLC0415 (imports TensorFlow)
 
-    check_target(arguments.output, arguments.source)
+    if output is not None:
+        check_target(output, arguments.source)
     with time_step(f"converting {arguments.source}"):
         converter.convert()
     return converter
@@ -131,7 +150,8 @@ def _measure_source(folder: pathlib.Path) -> str:
     return f"{layout.SAVED_MODEL} {format_bytes(os.path.getsize(file))}, variables {format_bytes(variables)}"
 
 
-def _build_engines(converter: Converter, arguments: argparse.Namespace) -> None:
+def list_wanted(converter: Converter, arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    """Arguments for `build` or `plan`, one call each. All is read first: a mistake shows at once, not after an engine."""
     wanted: list[dict[str, Any]] = []
     if arguments.shapes:
         sets = parse_shapes(arguments.shapes, converter.signatures)
@@ -139,9 +159,17 @@ def _build_engines(converter: Converter, arguments: argparse.Namespace) -> None:
     if arguments.samples is not None:
         chosen = _choose_signatures(converter.signatures, arguments.signature)
         wanted += [{"signature": item.key, "input_fn": _make_input_fn(arguments.samples, item)} for item in chosen]
-    for item in wanted:  # only now: a mistake shows at once, not after the first engine
-        buckets = parse_buckets(arguments.buckets)
-        converter.build(**item, batch_range=arguments.batch_range, buckets=buckets)
+    more = {"batch_range": arguments.batch_range, "buckets": parse_buckets(arguments.buckets)}
+    return [{**item, **more} for item in wanted]
+
+
+def plan_wanted(converter: Converter, wanted: Iterable[dict[str, Any]], targets: Sequence[str] = ()) -> BuildPlan:
+    """What `build` would do with all of these, one after the other."""
+    found: dict[tuple[int, str], PlannedEngine] = {}
+    for item in wanted:
+        for engine in converter.plan(**item, targets=targets).engines:
+            found.setdefault((engine.spec.segment_index, engine.spec.key), engine)
+    return BuildPlan(tuple(found.values()), converter.options.workers)
 
 
 def _choose_signatures(signatures: Sequence[Signature], keys: Sequence[str] | None) -> list[Signature]:

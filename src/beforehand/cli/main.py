@@ -19,9 +19,11 @@ from beforehand.options import check_names
 # verb: its module, which has `add_arguments(parser)` and `run(arguments) -> exit code`; its docstring is the help.
 VERBS = {
     "convert": "beforehand.cli.convert",
+    "plan": "beforehand.cli.plan",
     "inspect": "beforehand.cli.inspect",
     "add-target": "beforehand.cli.add_target",
     "slim": "beforehand.cli.slim",
+    "cache": "beforehand.cli.cache",
     "doctor": "beforehand.cli.doctor",
     "demo": "beforehand.cli.demo",
 }
@@ -31,7 +33,8 @@ EXIT_BUG = 70  # EX_SOFTWARE; 1 is a verb's own "no"
 EXIT_INTERRUPTED = 130
 
 _EPILOG = """\
-exit codes: 0 all is well; 1 the verb's own "no" (inspect: a file is missing or altered; doctor: not usable here;
+exit codes: 0 all is well; 1 the verb's own "no" (inspect, cache verify: a file is missing or altered; doctor: not usable here;
+plan: not all fits the budget;
 demo: wrong answers); 2 an error of usage or input; 70 a bug in beforehand; 130 interrupted"""
 
 
@@ -101,9 +104,11 @@ def _refuse_extra(extra: list[str], verb: argparse.ArgumentParser) -> None:
 
 
 def list_options(parser: argparse.ArgumentParser) -> list[str]:
-    """The option strings that a verb's parser knows."""
+    """The option strings that a verb's parser knows, those of verbs of its own included."""
     actions: list[Any] = parser._actions
-    return [text for action in actions for text in action.option_strings]
+    inner = [sub for action in actions if isinstance(action.choices, dict) for sub in action.choices.values()]
+    own = [text for action in actions for text in action.option_strings]
+    return list(dict.fromkeys([*own, *(text for sub in inner for text in list_options(sub))]))
 
 
 def find_version() -> str:

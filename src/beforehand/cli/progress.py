@@ -25,7 +25,7 @@ class _Lines(logging.Formatter):
 
 
 class _JsonLines(logging.Formatter):
-    """An object a line, so that every line of a command under way is one: `kind` is "log", which no event of builds has."""
+    """An object a line, as the events of builds are; `kind` is "log", which none of theirs is."""
 
     def format(self, record: logging.LogRecord) -> str:
         line = {"kind": "log", "time": record.created, "level": record.levelname, "message": record.getMessage()}

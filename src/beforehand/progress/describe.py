@@ -12,7 +12,7 @@ _ENDS = (events.FINISHED, events.CACHED, events.FAILED)
 def describe_event(event: BuildEvent) -> str:
     """One line for an event, without a line break: a backend's words may have many."""
     if event.kind == events.PLAN:
-        text = f"{event.message}; {describe_left(event)}"
+        text = event.message if event.left_s == 0 else f"{event.message}; {describe_left(event)}"
     elif event.engine == 0:
         text = f"{event.kind}: {event.message}"
     else:

@@ -1,4 +1,4 @@
-"""The user's cache folder: engines built at run time, by key, for all processes of this user.
+"""The user's cache folder: every engine that was built, by key, for all processes of this user.
 
 CACHE/                        BEFOREHAND_CACHE, or `beforehand` in the user's cache folder; 0700, as all below
   engines/KEY.BACKEND         engines
@@ -15,6 +15,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import logging
+import os
 import pathlib
 import shutil
 import time
@@ -27,9 +29,13 @@ from beforehand import environment
 from beforehand.records import Engine, EngineSpec
 from beforehand.store import atomic
 from beforehand.store.build_history import BuildHistory
+from beforehand.store.cache_content import prune
 from beforehand.store.hashing import hash_file
 from beforehand.store.manifest import decode_engine, encode_engine
+from beforehand.store.parse_size import parse_bytes
 
+_log = logging.getLogger("beforehand")
+_DEFAULT_SIZE = "20GB"
 # Seconds after which a build that failed may be tried again: its reason (no memory, a full disk) may be gone.
 RETRY_S = 3600.0
 _PRIVATE = 0o700
@@ -38,12 +44,18 @@ _PRIVATE = 0o700
 class CacheFolder:
     """Engines by key. Safe across processes and threads; the folder is made when it is first written to.
 
+    Beyond its size, those engines go that were not used for longest.
+
     Args:
         folder: By default what the environment says.
+
+    Raises:
+        OptionValueError: BH102, BEFOREHAND_CACHE_SIZE is no size.
     """
 
     def __init__(self, folder: pathlib.Path | None = None) -> None:
         self.folder = folder or find_cache_folder()
+        self.max_bytes = parse_bytes(environment.read_cache_size() or _DEFAULT_SIZE, "BEFOREHAND_CACHE_SIZE")
 
     @property
     def engines(self) -> pathlib.Path:
@@ -83,9 +95,10 @@ class CacheFolder:
         finally:
             lock.release()
 
-    def has_engine(self, spec: EngineSpec) -> bool:
-        """Whether there seems to be one, without reading it: for plans."""
-        return (self.engines / f"{spec.key}.json").is_file() and (self.engines / _name_engine(spec)).is_file()
+    def measure_engine(self, spec: EngineSpec) -> int | None:
+        """Bytes of the engine of the key of `spec`, without reading it, for plans; None if there is none."""
+        file = self.engines / _name_engine(spec)
+        return file.stat().st_size if (self.engines / f"{spec.key}.json").is_file() and file.is_file() else None
 
     def sweep(self) -> None:
         """Remove what builds left that were killed: whatever is being built has its lock held.
@@ -108,6 +121,8 @@ class CacheFolder:
                 return None
         except (OSError, KeyError, TypeError, ValueError, AttributeError):
             return None
+        with contextlib.suppress(OSError):  # of those not used for long, it is none; a folder may be read-only
+            os.utime(self.engines / f"{spec.key}.json")
         # Other models may have the same segment, under other names.
         return dataclasses.replace(
             engine,
@@ -119,12 +134,18 @@ class CacheFolder:
         )
 
     def add_engine(self, engine: Engine, spec: EngineSpec, built: pathlib.Path) -> Engine:
-        """Move the file `built` into the cache; returns the engine's record there."""
+        """Move the file `built` into the cache; returns the engine's record there. Called with the lock of the key held."""
         folder = self._make_folder("engines")
         kept = dataclasses.replace(engine, file=_name_engine(spec))
         atomic.move_file(built, folder / kept.file)
         atomic.write_bytes(folder / f"{spec.key}.json", json.dumps(encode_engine(kept), indent=1).encode())
         (self.folder / "failures" / f"{spec.key}.json").unlink(missing_ok=True)
+        pruned = prune(self, max_bytes=self.max_bytes, keep=spec.key)
+        if pruned.keys:
+            _log.info(
+                "%d engines not used for longest, %.1f MB, went out of %s, to keep it within %.1f GB",
+                len(pruned.keys), pruned.bytes / 1e6, self.folder, self.max_bytes / 1e9,
+            )  # fmt: skip
         return kept
 
     def find_failure(self, key: str) -> str | None:
