@@ -203,27 +203,38 @@ def test_ctrl_c_on_a_terminal_ends_builds_and_leaves_it_as_it_was(tmp_path: path
     assert terminal.close() == -signal.SIGINT
 
 
-def test_what_a_program_prints_into_a_file_stays_there(tmp_path: pathlib.Path) -> None:
-    command = f'exec "{sys.executable}" -c "$BUILD" "{tmp_path}" auto 1 > "{tmp_path}/printed"'
+def run_shell(command: str) -> str:
+    """What a terminal is sent by a command of a shell in it."""
+    environ = {**os.environ, "TERM": "xterm", "BUILD": BUILD}
     pid, master = pty.fork()
     if pid == 0:
-        environ = {**os.environ, "TERM": "xterm", "BUILD": BUILD}
         os.execve("/bin/sh", ["/bin/sh", "-c", command], environ)  # noqa: S606 (a terminal needs a fork)
     shown = b""
     try:
         while data := os.read(master, 65536):
             shown += data
-    except OSError:
+    except OSError:  # the end, on Linux
         pass
     os.waitpid(pid, 0)
     os.close(master)
+    return shown.decode()
+
+
+def test_what_a_program_prints_into_a_file_stays_there(tmp_path: pathlib.Path) -> None:
+    shown = run_shell(f'"{sys.executable}" -c "$BUILD" "{tmp_path}" auto 1 > "{tmp_path}/printed"')
     assert (tmp_path / "printed").read_text().splitlines() == ["printed by the program", "1 engines, 0 failures"]
-    assert b"printed" not in shown
-    assert b"compiling" in shown
+    assert "printed" not in shown
+    assert "compiling" in shown
+
+
+def test_a_job_in_the_background_does_not_draw_over_the_shell(tmp_path: pathlib.Path) -> None:
+    shown = run_shell(f'set -m; "{sys.executable}" -c "$BUILD" "{tmp_path}" auto 2 & wait')
+    assert "\x1b" not in shown
+    assert "x=2x4, fake: built in" in shown
 
 
 @pytest.mark.parametrize(("progress", "term"), [("auto", "dumb"), ("plain", "xterm")])
-def test_a_terminal_that_cannot_draw_gets_lines_and_one_that_may_not(
+def test_a_terminal_gets_lines_where_it_cannot_draw_or_is_not_to(
     tmp_path: pathlib.Path, progress: str, term: str
 ) -> None:
     terminal = Terminal(tmp_path, 100, [progress, "2"], TERM=term)
