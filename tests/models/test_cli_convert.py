@@ -63,7 +63,7 @@ def test_shapes_give_an_engine_each_and_the_steps_are_told(source: pathlib.Path,
     assert list_shapes(found) == [
         ("serving_default", {"left": [batch, 4], "right": [batch, 5]}) for batch in (1, 8)
     ]  # fmt: skip
-    for step in ("reading", "converting", "building engine 1 of 2", "building engine 2 of 2", "saving to"):
+    for step in ("reading", "converting", "engine 1 of 2 TRTEngineOp_000_000 left=1x4", "engine 2 of 2", "saving to"):
         assert f"beforehand: {step}" in done.stderr
     assert "engines     2" in done.stdout
     assert f"tf.saved_model.load('{out}')" in done.stdout
@@ -122,3 +122,38 @@ def test_the_source_is_never_replaced(source: pathlib.Path) -> None:
     assert done.returncode == 2
     assert "BH501" in done.stderr
     assert "beforehand: converting" not in done.stderr
+
+
+def test_how_engines_are_built_is_told_by_options_and_shown_as_asked(
+    source: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    settings = ["--progress=json", "--workers=2", "--timeout=10min", "--max-memory=8GB", "--on-failure=stop"]
+    done = run_command("convert", source, "-o", tmp_path / "out", "--shapes=left=4x4,right=4x5", *settings)
+    assert done.returncode == 0, done.stderr
+    assert "beforehand: " not in done.stderr
+    # TensorFlow's C++ writes lines of its own.
+    told = [json.loads(line) for line in done.stderr.splitlines() if line.startswith("{")]
+    kinds = [line["kind"] for line in told if line["kind"] not in ("phase", "heartbeat")]
+    assert list(dict.fromkeys(kinds)) == ["log", "plan", "started", "finished"]
+    assert any(line.get("message", "").startswith("saving to ") for line in told)
+
+
+def test_a_deadline_that_is_too_short_is_told_as_the_cause(source: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    done = run_command("convert", source, "-o", tmp_path / "out", "--shapes=left=5x4,right=5x5", "--timeout=0.01s")
+    assert done.returncode == 2
+    assert "a larger timeout_s" in done.stderr
+    assert "FAILED after" in done.stderr
+
+
+def test_a_command_whose_messages_nobody_reads_ends_well(source: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    command = [sys.executable, "-m", "beforehand", "convert", str(source), "-o", str(tmp_path / "out")]
+    with subprocess.Popen(
+        [*command, "--shapes=left=6x4,right=6x5"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as done:
+        assert done.stdout is not None
+        assert done.stderr is not None
+        assert done.stderr.readline()
+        done.stderr.close()
+        assert "engines     1" in done.stdout.read()
+    assert done.returncode == 0
+    assert len(list_shapes(inspect(tmp_path / "out"))) == 1

@@ -45,7 +45,7 @@ def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.startswith("beforehand ")
 
 
-@pytest.mark.parametrize("argv", [[], ["fly"], ["inspect"], ["convert", "a"], ["inspect", "a", "b"]])
+@pytest.mark.parametrize("argv", [[], ["fly"], ["inspect"], ["convert"], ["inspect", "a", "b"]])
 def test_a_wrong_command_line_gives_exit_code_2_and_the_usage(
     argv: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -53,6 +53,11 @@ def test_a_wrong_command_line_gives_exit_code_2_and_the_usage(
     told = capsys.readouterr().err
     assert told.startswith("usage: beforehand")
     assert "Traceback" not in told
+
+
+def test_convert_needs_a_folder_to_write_unless_nothing_is_written(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["convert", "a"]) == 2
+    assert "BH102 -o OUT is missing. Try: a folder to write, or --dry-run." in capsys.readouterr().err
 
 
 def test_an_unknown_option_names_the_one_that_was_meant(capsys: pytest.CaptureFixture[str]) -> None:
@@ -74,6 +79,13 @@ def test_options_are_not_abbreviated(capsys: pytest.CaptureFixture[str]) -> None
         (["--precision", "fp16"], "BH103 precision_mode FP16 is not available"),
         (["--backend", "abacus"], "BH701 there is no backend 'abacus'"),
         (["--minimum-segment-size", "0"], "BH102 minimum_segment_size is 0"),
+        (["--progress", "loud"], "BH102 progress is 'loud'"),
+        (["--workers", "0"], "BH102 workers is 0"),
+        (["--timeout", "soon"], "BH102 --timeout is 'soon'. Try: a time such as 90s"),
+        (["--max-memory", "8GG"], "BH102 --max-memory is '8GG'. Try: a size such as 500MB"),
+        (["--max-memory", "0"], "BH102 max_build_memory_bytes is 0"),
+        (["--on-failure", "cry"], "BH102 on_build_failure is 'cry'"),
+        (["--executor", "cloud"], "BH102 executor is 'cloud'"),
         ([], "BH201 there is no SavedModel in "),
     ],
 )

@@ -15,8 +15,10 @@ from __future__ import annotations
 import argparse
 import pathlib
 
+from beforehand.cli.build_arguments import add_build_arguments, read_build_options
 from beforehand.cli.format_inspection import format_table
 from beforehand.cli.progress import format_bytes, show_progress
+from beforehand.progress.choose import choose_progress
 from beforehand.targets import add_target
 
 
@@ -25,13 +27,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("folder", metavar="DIR", type=pathlib.Path, help="folder of a converted SavedModel")
     add("--target", default="", help="what to build for (default: this machine)")
-    add("--timeout", metavar="SECONDS", type=float, default=0.0, help="deadline of one engine's build (default: none)")
+    add_build_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Build and print what was built; 0, or an error of beforehand."""
-    with show_progress():
-        engines = add_target(arguments.folder, arguments.target, timeout_s=arguments.timeout)
+    options = read_build_options(arguments)
+    with show_progress(choose_progress(arguments.progress)):
+        engines = add_target(arguments.folder, arguments.target, **options)
     if not engines:
         print(f"{arguments.folder} has all engines for {arguments.target or 'this machine'}: nothing was built")
         return 0

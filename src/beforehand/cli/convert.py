@@ -17,6 +17,8 @@ dimension may be such a range.
 --batch-range: shapes that differ in the batch size alone become one engine, from the smallest to the largest.
 --buckets: the fewest ranges that cover the shapes; no size in one is more than twice its smallest (max_spread=2), or no
 shape would grow by more than half if it were filled up to the largest (max_padding=0.5).
+--progress: json gives an object a line, of each event and of each line of the log; log is for services; BEFOREHAND_PROGRESS
+stands above it. --on-failure: retry builds what failed again at the end, alone, with less asked of the backend.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ from typing import TYPE_CHECKING, Any
 
 from beforehand.build_engines.build_plan import BuildPlan, PlannedEngine
 from beforehand.check_packages import CONVERTING, check_packages
+from beforehand.cli.build_arguments import add_build_arguments, read_build_options
 from beforehand.cli.format_conversion import format_conversion
 from beforehand.cli.format_plan import format_plan
 from beforehand.cli.parse_buckets import parse_buckets
@@ -37,6 +40,7 @@ from beforehand.cli.progress import format_bytes, log, show_progress, time_step
 from beforehand.converter import Converter
 from beforehand.errors import OptionValueError, SampleError, SourceNotFoundError
 from beforehand.options import Options
+from beforehand.progress.choose import choose_progress
 from beforehand.store import layout
 
 if TYPE_CHECKING:
@@ -79,13 +83,14 @@ def add_conversion_arguments(parser: argparse.ArgumentParser) -> None:
         "--minimum-segment-size", metavar="N", type=int, default=default.minimum_segment_size,
         help="segments with fewer nodes stay native (default: %(default)s)",
     )  # fmt: skip
+    add_build_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Convert, build, save; 0, or an error of beforehand."""
     if arguments.output is None and not arguments.dry_run:
         raise OptionValueError("-o OUT is missing", advice="a folder to write, or --dry-run")
-    with show_progress():
+    with show_progress(choose_progress(arguments.progress)):
         converter = start_conversion(arguments, arguments.target, arguments.output)
         wanted = list_wanted(converter, arguments)
         if not arguments.dry_run:
@@ -114,6 +119,7 @@ def start_conversion(arguments: argparse.Namespace, target: str, output: pathlib
         "backend": arguments.backend,
         "target": target,
         "minimum_segment_size": arguments.minimum_segment_size,
+        **read_build_options(arguments),
     }
     tags = [tag.strip() for tag in arguments.tags.split(",")]
     converter = Converter(arguments.source, tags=tags, signatures=arguments.signature, **options)

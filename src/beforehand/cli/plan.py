@@ -22,6 +22,7 @@ from beforehand.cli.convert import add_conversion_arguments, list_wanted, plan_w
 from beforehand.cli.format_plan import format_budget, format_plan
 from beforehand.cli.progress import show_progress
 from beforehand.errors import NoSamplesError
+from beforehand.progress.choose import choose_progress
 from beforehand.store.parse_size import parse_seconds
 
 _OVER_BUDGET = 1
@@ -42,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
     budget = parse_seconds(arguments.budget, "--budget") if arguments.budget else None
     if not arguments.shapes and arguments.samples is None:
         raise NoSamplesError("neither --shapes nor --samples is given", advice="--shapes x=1x224x224x3")
-    with show_progress():
+    with show_progress(choose_progress(arguments.progress)):
         converter = start_conversion(arguments, "", None)
         plan = plan_wanted(converter, list_wanted(converter, arguments), arguments.target)
     fits = budget is None or len(plan.fit(budget)) == len(plan.engines)

@@ -37,16 +37,17 @@ def open_display(progress: str, on_event: OnEvent | None = None) -> Iterator[OnE
     and not called again. KeyboardInterrupt goes through.
 
     Args:
-        progress: One of `options.PROGRESS`; BEFOREHAND_PROGRESS stands above it.
+        progress: One of `options.PROGRESS`; BEFOREHAND_PROGRESS stands above it. `live` is `plain` where stderr is no
+            terminal, or one that cannot draw; `auto` also where this process is in the terminal's background.
         on_event: The user's function.
 
     Raises:
         OptionValueError: BH102, the environment's value is none.
     """
-    display = _choose(_read_environment() or progress, sys.stderr)
+    display = _choose(choose_progress(progress), sys.stderr)
     shows = [_Guarded("the display of builds", display.show)] if display is not None else []
     if on_event is not None:
-        shows.append(_Guarded("on_event", on_event))
+        shows.append(_Guarded("on_event", on_event, is_users=True))
 
     def tell(event: BuildEvent) -> None:
         for show in shows:
@@ -56,15 +57,20 @@ def open_display(progress: str, on_event: OnEvent | None = None) -> Iterator[OnE
         yield tell
     finally:
         if display is not None:
-            with contextlib.suppress(OSError, ValueError):  # a stream that was closed
+            with contextlib.suppress(Exception):  # a stream that is closed or gone
                 display.close()
 
 
-def _read_environment() -> str:
+def choose_progress(progress: str) -> str:
+    """One of `options.PROGRESS`: the environment's, else `progress`.
+
+    Raises:
+        OptionValueError: BH102, the environment's value is none.
+    """
     value = environment.read_progress()
     if value and value not in PROGRESS:
         raise OptionValueError(f"BEFOREHAND_PROGRESS is {value!r}", advice="one of " + ", ".join(PROGRESS))
-    return value
+    return value or progress
 
 
 def _choose(progress: str, stream: TextIO | None) -> Display | None:
@@ -74,18 +80,30 @@ def _choose(progress: str, stream: TextIO | None) -> Display | None:
         return None
     if progress == "json":
         return JsonLines(stream)
-    if progress == "live" or (progress == "auto" and stream.isatty()):
-        from beforehand.progress.live import LiveDisplay  # noqa: PLC0415 (rich takes 50 ms)
-
-        return LiveDisplay(stream)
+    if progress in ("live", "auto"):
+        return _open_live(stream, is_wanted=progress == "live") or PlainLines(stream)
     return PlainLines(stream)
+
+
+def _open_live(stream: TextIO, *, is_wanted: bool) -> Display | None:
+    """The live display, where it can be: else nothing would be seen of builds until their end."""
+    try:
+        if not stream.isatty():
+            return None
+        from beforehand.progress import live  # noqa: PLC0415 (rich takes 50 ms)
+
+        if live.can_draw(stream) and (is_wanted or not live.is_in_background(stream)):
+            return live.LiveDisplay(stream)
+    except (AttributeError, OSError, ValueError):  # a stream that is closed, gone, or not quite one
+        pass
+    return None
 
 
 class _Guarded:
     """A function that is called until it raises."""
 
-    def __init__(self, what: str, call: OnEvent) -> None:
-        self._what, self._call, self._is_broken = what, call, False
+    def __init__(self, what: str, call: OnEvent, *, is_users: bool = False) -> None:
+        self._what, self._call, self._is_users, self._is_broken = what, call, is_users, False
 
     def __call__(self, event: BuildEvent) -> None:
         if self._is_broken:
@@ -94,4 +112,8 @@ class _Guarded:
             self._call(event)
         except Exception as error:  # noqa: BLE001 (no build is lost for it)
             self._is_broken = True
-            _log.warning("%s failed, and is not called again: %s: %s", self._what, type(error).__name__, error)
+            with contextlib.suppress(Exception):  # where the log goes may be what is broken
+                _log.warning(
+                    "%s failed, and is not called again: %s: %s", self._what, type(error).__name__, error,
+                    exc_info=self._is_users,
+                )  # fmt: skip

@@ -16,7 +16,8 @@ class JsonLines:
 
     def show(self, event: BuildEvent) -> None:
         """Write one line."""
-        print(json.dumps(event.to_dict()), file=self._stream, flush=True)
+        self._stream.write(json.dumps(event.to_dict()) + "\n")
+        self._stream.flush()
 
     def close(self) -> None:
         """Nothing is left to do."""

@@ -7,22 +7,22 @@ import logging
 from beforehand.build_engines import events
 from beforehand.build_engines.events import BuildEvent
 from beforehand.progress.describe import describe_event
+from beforehand.progress.pace import Pace
 
 _log = logging.getLogger("beforehand")
-_LEVELS = {
-    events.FAILED: logging.ERROR,
-    events.CANCELLED: logging.WARNING,
-    events.PHASE: logging.DEBUG,
-    events.HEARTBEAT: logging.DEBUG,
-}
+_LEVELS = {events.FAILED: logging.ERROR, events.CANCELLED: logging.WARNING}
 
 
 class LogLines:
-    """INFO for what begins and ends, DEBUG for signs of life, WARNING and ERROR for what ends otherwise."""
+    """What `PlainLines` tells, at INFO; at WARNING what was cancelled, at ERROR what failed; all else at DEBUG."""
+
+    def __init__(self) -> None:
+        self._pace = Pace()
 
     def show(self, event: BuildEvent) -> None:
         """Log it."""
-        _log.log(_LEVELS.get(event.kind, logging.INFO), "%s", describe_event(event))
+        level = _LEVELS.get(event.kind, logging.INFO) if self._pace.is_news(event) else logging.DEBUG
+        _log.log(level, "%s", describe_event(event))
 
     def close(self) -> None:
         """Nothing is left to do."""
