@@ -15,11 +15,14 @@ from __future__ import annotations
 import argparse
 import pathlib
 
+from beforehand.build_engines.build_plan import make_plan
 from beforehand.cli.build_arguments import add_build_arguments, read_build_options
 from beforehand.cli.format_inspection import format_table
+from beforehand.cli.format_plan import format_plan
 from beforehand.cli.progress import format_bytes, show_progress
 from beforehand.progress.choose import choose_progress
-from beforehand.targets import add_target
+from beforehand.store.cache_folder import CacheFolder
+from beforehand.targets import add_target, plan_target
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,12 +30,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("folder", metavar="DIR", type=pathlib.Path, help="folder of a converted SavedModel")
     add("--target", default="", help="what to build for (default: this machine)")
+    add("--dry-run", action="store_true", help="build nothing: print what would be built")
     add_build_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Build and print what was built; 0, or an error of beforehand."""
     options = read_build_options(arguments)
+    if arguments.dry_run:
+        _, specs = plan_target(arguments.folder, arguments.target)
+        print("\n".join(format_plan(make_plan(specs, CacheFolder(), arguments.workers))))
+        return 0
     with show_progress(choose_progress(arguments.progress)):
         engines = add_target(arguments.folder, arguments.target, **options)
     if not engines:

@@ -26,6 +26,7 @@ from __future__ import annotations
 import argparse
 import os
 import pathlib
+import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -38,13 +39,16 @@ from beforehand.cli.parse_buckets import parse_buckets
 from beforehand.cli.parse_shapes import parse_shapes, parse_text
 from beforehand.cli.progress import format_bytes, log, show_progress, time_step
 from beforehand.converter import Converter
-from beforehand.errors import OptionValueError, SampleError, SourceNotFoundError
+from beforehand.errors import BuildCancelledError, BuildError, OptionValueError, SampleError, SourceNotFoundError
 from beforehand.options import Options
 from beforehand.progress.choose import choose_progress
 from beforehand.store import layout
 
 if TYPE_CHECKING:
     from beforehand.records import Signature
+
+
+_INCOMPLETE = 1
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -87,24 +91,42 @@ def add_conversion_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Convert, build, save; 0, or an error of beforehand."""
+    """Convert, build, save; 0, 1 if it was saved without an engine that could not be built, or an error of beforehand."""
     if arguments.output is None and not arguments.dry_run:
         raise OptionValueError("-o OUT is missing", advice="a folder to write, or --dry-run")
     with show_progress(choose_progress(arguments.progress)):
         converter = start_conversion(arguments, arguments.target, arguments.output)
         wanted = list_wanted(converter, arguments)
-        if not arguments.dry_run:
-            for item in wanted:
-                converter.build(**item)
-            with time_step(f"saving to {arguments.output}"):
-                converter.save(arguments.output)
-    lines = (
-        format_plan(plan_wanted(converter, wanted))
-        if arguments.dry_run
-        else format_conversion(converter, arguments.output)
-    )
-    print("\n".join(lines))
-    return 0
+        if arguments.dry_run:
+            print("\n".join(format_plan(plan_wanted(converter, wanted))))
+            return 0
+        failures = _build(converter, wanted, arguments.on_failure)
+        with time_step(f"saving to {arguments.output}"):
+            converter.save(arguments.output)
+    print("\n".join(format_conversion(converter, arguments.output)))
+    for error in failures:
+        print(f"beforehand: {error}", file=sys.stderr)
+    return _INCOMPLETE if failures else 0
+
+
+def _build(converter: Converter, wanted: Iterable[dict[str, Any]], on_failure: str) -> list[BuildError]:
+    """What could not be built; with nothing built, or --on-failure stop, it is raised: then nothing is saved."""
+    failures: list[BuildError] = []
+    for item in wanted:
+        try:
+            converter.build(**item)
+        except BuildCancelledError:
+            raise
+        except BuildError as error:
+            if on_failure == "stop":
+                raise
+            failures += error.failures
+    for failure in failures:
+        failure.failures = (failure,)  # each is told by itself
+    if failures and not converter.engines:
+        failures[0].failures = tuple(failures)
+        raise failures[0]
+    return failures
 
 
 def start_conversion(arguments: argparse.Namespace, target: str, output: pathlib.Path | None) -> Converter:
