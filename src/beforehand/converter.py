@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime
-import importlib.metadata
 import logging
 import os
 import pathlib
@@ -35,7 +33,6 @@ if TYPE_CHECKING:
     from beforehand.pipeline import BuildRequest, Conversion
 
 _log = logging.getLogger("beforehand")
-_VERSIONED = ("beforehand", "tensorflow", "tensorflow_cpu", "tf2onnx", "onnx", "openvino", "numpy")
 
 
 class Converter:
@@ -287,6 +284,12 @@ class Converter:
         files = [self._work / engine.file for engine in engines]
         write_saved_model(target, live.to_converted_model(), self._make_manifest(engines), files, options)
 
+    def _make_manifest(self, engines: Sequence[Engine]) -> Manifest:
+        _, conversion, segments, _ = self._check_converted("save()")
+        from beforehand.make_manifest import make_manifest  # noqa: PLC0415 (imports TensorFlow)
+
+        return make_manifest(self._model_id, conversion, segments, engines, self.options)
+
     def _warn_of_no_engines(self, target: pathlib.Path) -> None:
         if self.options.on_unseen_shape == "build":
             follows = "Calls run natively, at TensorFlow's own speed, until engines are built in the background."
@@ -297,26 +300,6 @@ class Converter:
             )
         why = "without its engines, as asked." if self._engines else "without engines: build() was not called."
         _log.warning("%s is saved %s %s", target, why, follows)
-
-    def _make_manifest(self, engines: Sequence[Engine]) -> Manifest:
-        _, conversion, segments, _ = self._check_converted("save()")
-        return Manifest(
-            model_id=self._model_id,
-            created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-            versions=_list_versions(),
-            signatures=conversion.signatures,
-            segments=segments,
-            engines=tuple(engines),
-            native_nodes=tuple(
-                (partition.graph.signature.key, node)
-                for top in conversion.partitions
-                for partition in top.walk()
-                for node in partition.left_out
-            ),
-            not_kept=conversion.not_kept,
-            policies=self.options.to_policies(),
-            options=self.options.to_key(),
-        )
 
     def summary(self) -> Summary:
         """What was converted, as data; `report.summarize.format_summary` prints it as TF-TRT did.
@@ -350,13 +333,3 @@ class Converter:
         if self._converted is None:
             raise NotConvertedError(f"{what} was called before convert()", advice="call convert() first")
         return self._converted
-
-
-def _list_versions() -> tuple[tuple[str, str], ...]:
-    found = []
-    for name in _VERSIONED:
-        try:
-            found.append((name, importlib.metadata.version(name)))
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return tuple(found)

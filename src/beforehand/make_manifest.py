@@ -1,0 +1,50 @@
+"""What a converted model's manifest says of it."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+from collections.abc import Sequence
+
+from beforehand.options import Options
+from beforehand.pipeline import Conversion
+from beforehand.records import Engine, Manifest, SegmentRecord
+
+_VERSIONED = ("beforehand", "tensorflow", "tensorflow_cpu", "tf2onnx", "onnx", "openvino", "numpy")
+
+
+def make_manifest(
+    model_id: str,
+    conversion: Conversion,
+    segments: tuple[SegmentRecord, ...],
+    engines: Sequence[Engine],
+    options: Options,
+) -> Manifest:
+    """The manifest of a conversion with these engines; its sources are added when it is written."""
+    return Manifest(
+        model_id=model_id,
+        created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        versions=_list_versions(),
+        signatures=conversion.signatures,
+        segments=segments,
+        engines=tuple(engines),
+        native_nodes=tuple(
+            (partition.graph.signature.key, node)
+            for top in conversion.partitions
+            for partition in top.walk()
+            for node in partition.left_out
+        ),
+        not_kept=conversion.not_kept,
+        policies=options.to_policies(),
+        options=options.to_key(),
+    )
+
+
+def _list_versions() -> tuple[tuple[str, str], ...]:
+    found = []
+    for name in _VERSIONED:
+        try:
+            found.append((name, importlib.metadata.version(name)))
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return tuple(found)
