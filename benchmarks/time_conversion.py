@@ -4,8 +4,10 @@ JOB is JSON: {"what": "time" or "memory", "source", "size", "scratch"}. The last
 """
 
 import json
+import os
 import pathlib
 import sys
+import tempfile
 import time
 from typing import Any
 
@@ -22,6 +24,7 @@ CHILD = "beforehand.build_engines.child"
 
 def main(job: dict[str, Any]) -> dict[str, Any]:
     """One of the two; each has a process of its own, for TensorFlow's load would be in the peak."""
+    os.environ["BEFOREHAND_CACHE"] = tempfile.mkdtemp(dir=job["scratch"])  # else it would find what it is to build
     tf.constant(0)  # TensorFlow's own start is not counted
     if job["what"] == "memory":
         return watch_conversion(job)
