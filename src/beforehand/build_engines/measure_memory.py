@@ -16,7 +16,9 @@ _NO_LIMIT = 1 << 60
 def find_available() -> int:
     """Bytes that may be taken without swapping: of the machine, or of the container if that has less."""
     available = int(psutil.virtual_memory().available)
-    for folder in _list_cgroups():
+    # The limit may be that of a cgroup further out, such as a pod's or a user's slice.
+    folders = [outer for folder in _list_cgroups() for outer in (folder, *folder.parents)]
+    for folder in dict.fromkeys(folders):
         limit = _read_number(folder, "memory.max", "memory.limit_in_bytes")
         used = _read_number(folder, "memory.current", "memory.usage_in_bytes")
         if limit is not None and used is not None and limit < _NO_LIMIT:
