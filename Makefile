@@ -15,7 +15,7 @@ READY := .venv/.ready
 PIP_INSTALL := $(BIN)/python -m pip install -q --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help bench bench-concurrency bench-models demo faults test test-all lint format matrix clean
+.PHONY: help bench bench-build bench-concurrency bench-models demo faults test test-all lint format matrix clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,6 +35,9 @@ bench: $(READY)  ## speed, conversion and memory on this CPU, into benchmarks/RE
 
 bench-concurrency: $(READY)  ## 1 and 4 callers against bare OpenVINO, and what counting costs, into benchmarks/RESULTS.md
 	$(BIN)/python benchmarks/concurrency.py $(BENCH)
+
+bench-build: $(READY)  ## what is lost without build(), in fresh processes, into benchmarks/RESULTS.md
+	$(BIN)/python benchmarks/what_build_gains.py $(BENCH)
 
 bench-models: $(READY)  ## the table of models, into benchmarks/RESULTS.md; BENCH="--models vit", BENCH=--slow
 	$(BIN)/python benchmarks/models.py $(BENCH)

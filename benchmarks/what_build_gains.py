@@ -2,7 +2,7 @@
 
     python benchmarks/what_build_gains.py [--models ResNet50 MobileNetV2] [--rounds 12]
 
-Never converted; converted and not built; built. Every figure is of a process of its own, in random turns, imports apart;
+Never converted (and without beforehand in the process); converted and not built; built. Every figure is of a process of its own, in random turns, imports apart;
 medians, and the ratio to the model never converted with the 95 % interval of the median of paired rounds. The section is
 written into RESULTS.md.
 """
@@ -35,13 +35,14 @@ HEAD = (
 )
 
 
-def measure_here(folder: str, shape: list[int], scale: float) -> dict[str, float]:
+def measure_here(folder: str, shape: list[int], scale: float, *, with_beforehand: bool) -> dict[str, float]:
     """In a fresh process: seconds of each step."""
     import tensorflow as tf  # noqa: PLC0415
 
-    import beforehand  # noqa: F401, PLC0415 (whose import makes engines run)
+    if with_beforehand:
+        import beforehand  # noqa: F401, PLC0415 (whose import makes engines run)
 
-    x = tf.constant((scale * np.random.default_rng().random(shape)).astype(np.float32))
+    x = tf.constant((scale * np.random.default_rng(1).random(shape)).astype(np.float32))
     begun = time.perf_counter()
     loaded = tf.saved_model.load(folder)
     serve = loaded.signatures["serving_default"]
@@ -72,12 +73,26 @@ def convert(source: pathlib.Path, folder: pathlib.Path, shape: list[int], *, bui
 def measure(folders: dict[str, pathlib.Path], shape: list[int], scale: float, rounds: int) -> dict[str, list[dict]]:
     """Of each state a list of what its processes told, one a round."""
     turns, told = random.Random(1), {state: [] for state in folders}  # noqa: S311 (no secret)
-    for _ in range(rounds):
+    for _ in range(1 + rounds):
         for state in turns.sample(list(folders), len(folders)):
-            command = [sys.executable, __file__, "--here", str(folders[state]), json.dumps(shape), str(scale)]
-            done = subprocess.run(command, check=True, capture_output=True, text=True)
-            told[state].append(json.loads(done.stdout.splitlines()[-1]))
-    return told
+            told[state].append(run_process(folders[state], shape, scale, with_beforehand=state != STATES[0]))
+    return {state: found[1:] for state, found in told.items()}  # the first round found the files not yet read
+
+
+def run_process(folder: pathlib.Path, shape: list[int], scale: float, *, with_beforehand: bool) -> dict:
+    command = [
+        sys.executable,
+        __file__,
+        "--here",
+        str(folder),
+        json.dumps(shape),
+        str(scale),
+        str(int(with_beforehand)),
+    ]
+    done = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True)
+    if done.returncode:
+        raise SystemExit(f"{command} failed")
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def format_rows(model: str, told: dict[str, list[dict]]) -> list[str]:
@@ -101,10 +116,16 @@ def format_rows(model: str, told: dict[str, list[dict]]) -> list[str]:
 
 def main() -> None:
     if sys.argv[1:2] == ["--here"]:
-        print(json.dumps(measure_here(sys.argv[2], json.loads(sys.argv[3]), float(sys.argv[4]))))
+        print(
+            json.dumps(
+                measure_here(
+                    sys.argv[2], json.loads(sys.argv[3]), float(sys.argv[4]), with_beforehand=sys.argv[5] == "1"
+                )
+            )
+        )
         return
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", nargs="+", choices=MODELS, default=["ResNet50", "MobileNetV2"])
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=["ResNet50", "MobileNetV2", "tiny"])
     parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--output", default=str(HERE / "RESULTS.md"), help="file of the section; '' for none")
     options = parser.parse_args()

@@ -21,7 +21,7 @@ from beforehand.check_packages import CONVERTING, check_packages
 from beforehand.errors import CalibrationError, ConvertedTwiceError, NotConvertedError, SignatureError
 from beforehand.options import make_options
 from beforehand.profiles.choose_rule import choose_rule
-from beforehand.progress.choose import open_display
+from beforehand.progress.choose import choose_progress, open_display
 from beforehand.records import Engine, EngineSpec, Manifest, SegmentRecord, Signature
 from beforehand.report.find_range_offers import find_range_offers
 from beforehand.report.summarize import Summary, make_summary
@@ -71,6 +71,7 @@ class Converter:
         self._tags = tuple(tags)
         self._keys = tuple(signatures) if signatures is not None else None
         self.options = make_options(options)
+        choose_progress(self.options.progress)  # refuses what the environment has wrong
         self._backend = find_backend(self.options.backend)
         self._backend.check_precision(self.options.precision_mode)
         self._backend.describe_target(self.options.target)  # refuses what cannot be built here

@@ -118,6 +118,8 @@ class Options:
             raise OptionValueError(
                 f"maximum_cached_engines is {self.maximum_cached_engines}", advice="1 or more, or None for no bound"
             )
+        if self.timeout_s < 0:
+            raise OptionValueError(f"timeout_s is {self.timeout_s}", advice="seconds, or 0 for no deadline")
         if self.workers < 1:
             raise OptionValueError(f"workers is {self.workers}", advice="1 or more")
         if self.max_build_memory_bytes is not None and self.max_build_memory_bytes < 1:

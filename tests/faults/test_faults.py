@@ -14,6 +14,7 @@ import pytest
 from beforehand import causes
 from beforehand.build_engines.bound_log import MOST_BYTES, bound_log
 from beforehand.build_engines.build_engine import build_engine
+from beforehand.build_engines.events import CHECKING, Progress
 from beforehand.build_engines.settings import BuildSettings
 from beforehand.errors import BuildError
 from tests.faults.fault_table import FAULTS, Fault, make_spec, run_fault
@@ -116,6 +117,22 @@ def test_a_log_without_end_is_cut_and_its_ends_are_kept(
     assert text.startswith("the first word")
     assert text.rstrip().endswith("the last word")
     assert "of the log left out here" in text
+
+
+def test_an_engine_that_is_altered_before_it_is_recorded_is_refused(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BEFOREHAND_FAKE", '{"check": 2}')
+
+    def alter(progress: Progress) -> None:
+        if progress.phase == CHECKING:
+            [engine] = tmp_path.glob("*.fake")
+            engine.write_bytes(engine.read_bytes()[:-1])
+
+    with pytest.raises(BuildError, match="altered since") as caught:
+        build_engine(make_spec(tmp_path, "fake"), tmp_path, report=alter)
+    assert caught.value.cause == causes.INVALID_ENGINE
+    assert not list(tmp_path.glob("*.fake"))
 
 
 def test_a_log_within_bounds_is_left_alone(tmp_path: pathlib.Path) -> None:

@@ -233,23 +233,29 @@ def test_two_processes_that_add_at_once_lose_nothing(foreign: pathlib.Path) -> N
     assert is_whole(collect_inspection(foreign))
 
 
-def test_one_failed_build_does_not_stop_the_others(foreign: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from beforehand import targets
+def test_one_failed_build_does_not_stop_the_others(
+    foreign: pathlib.Path, monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
+) -> None:
+    from beforehand.build_engines import build_all
 
-    build = targets.build_engine
+    build = build_all.build_engine
 
     def fail(spec: Any, *args: Any, **kwargs: Any) -> Engine:
         if spec.shapes.shapes[0][0] == BATCHES[0]:
             raise BuildError("no", cause="failed")
         return build(spec, *args, **kwargs)
 
-    monkeypatch.setattr(targets, "build_engine", fail)
+    monkeypatch.setenv("BEFOREHAND_CACHE", str(tmp_path / "empty"))
+    monkeypatch.setattr(build_all, "build_engine", fail)
     with pytest.raises(BuildError, match="BH401 no"):
         beforehand.add_target(foreign)
     assert [engine.shapes.shapes for engine in list_engines(foreign)[2:]] == [((BATCHES[1], 6),)]
 
 
-def test_what_cannot_be_added_to_is_refused_with_the_reason(foreign: pathlib.Path, source: pathlib.Path) -> None:
+def test_what_cannot_be_added_to_is_refused_with_the_reason(
+    foreign: pathlib.Path, source: pathlib.Path, monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
+) -> None:
+    monkeypatch.setenv("BEFOREHAND_CACHE", str(tmp_path / "empty"))  # what is found there needs no sources
     with pytest.raises(OptionValueError, match=r"BH102 target is 'cpu-sparc'.*one of "):
         beforehand.add_target(foreign, "cpu-sparc")
     with pytest.raises(ManifestError, match="BH502"):

@@ -116,7 +116,7 @@ def make_outcome(
     tmp_path: pathlib.Path, code: int, kills: tuple[int, int, str] | None = None, log: str = ""
 ) -> Outcome:
     (tmp_path / "log").write_text(log)
-    return Outcome(code, "", None, 12.3, "compiling", 5_000_000_000, 6_000_000_000, 10**12, kills, tmp_path / "log")
+    return Outcome(code, "", None, "", 12.3, "compiling", 5_000_000_000, 6_000_000_000, 10**12, kills, tmp_path / "log")
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,8 @@
 """A backend for tests, that does as it is told: sleeps, floods its log, hangs, eats memory, dies. It builds no engines.
 
 BEFOREHAND_FAKE is JSON, {what: behaviour}: `what` is the shapes (`x=1x4`), a segment, or "*", the first that fits; a
-behaviour is one of those below, or a list of them. "journal": a file to which each build that begins adds a line.
+behaviour is one of those below, or a list of them. "journal": a file to which each build that begins adds a line; "check":
+seconds for which an engine is looked at.
 
     sleep SECONDS     flood BYTES       say TEXT             signal NUMBER      exit CODE         child SECONDS
     hang              hang holding the GIL                   allocate           full disk         crash
@@ -86,6 +87,7 @@ class FakeBackend:
         Raises:
             BuildError: BH401.
         """
+        time.sleep(json.loads(environment.read_fake() or "{}").get("check", 0))
         if not data.startswith(_MAGIC):
             raise BuildError(f"this is no engine of {spec.segment}", cause=causes.INVALID_ENGINE, why=f"{data[:20]!r}")
 

@@ -150,7 +150,7 @@ class OpenVinoBackend:
             ) from error
 
     def ease(self, spec: EngineSpec) -> EngineSpec | None:
-        """There is nothing to take off: alone, a build has all cores and all memory."""
+        """Nothing is known that takes memory off a build but building alone, which a second try does anyway."""
         return None
 
     def _limit_to(self, spec: EngineSpec) -> None:

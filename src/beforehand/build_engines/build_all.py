@@ -188,12 +188,14 @@ class _Run:
         self._inbox.put((job, outcome))
 
     def _hear(self) -> None:
-        """Wait for news of any build, and take all that there are."""
+        """Wait for news of any build, and take all that there are; of those without news, say that they are at work."""
         with contextlib.suppress(queue.Empty):
             news = self._inbox.get(timeout=_WAKE_S)
             while True:
                 self._take(*news)
                 news = self._inbox.get_nowait()
+        for job, _ in self._active.values():
+            self._teller.tell_life(job)
 
     def _take(self, job: Job, news: Progress | Made | BaseException) -> None:
         if isinstance(news, Progress):

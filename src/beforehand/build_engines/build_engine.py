@@ -57,10 +57,12 @@ def build_engine(
     outcome = run_child(
         _CHILD, [str(spec_file), str(folder / name)], folder, name, settings, Watch(report, cancel, on_start)
     )
-    if outcome.stopped or outcome.code != 0 or not (folder / name).is_file():
-        (folder / name).unlink(missing_ok=True)
+    file = folder / name
+    sha256 = hash_file(file) if file.is_file() else ""
+    if outcome.stopped or outcome.code != 0 or not sha256 or sha256 != outcome.result:
+        file.unlink(missing_ok=True)
         raise diagnose(spec, outcome, settings)
-    return _describe_engine(spec, folder / name, outcome)
+    return _describe_engine(spec, file, sha256, outcome)
 
 
 def _refuse_forbidden(spec: EngineSpec) -> BuildError:
@@ -75,7 +77,7 @@ def _refuse_forbidden(spec: EngineSpec) -> BuildError:
     )
 
 
-def _describe_engine(spec: EngineSpec, file: pathlib.Path, outcome: Outcome) -> Engine:
+def _describe_engine(spec: EngineSpec, file: pathlib.Path, sha256: str, outcome: Outcome) -> Engine:
     return Engine(
         segment=spec.segment,
         segment_index=spec.segment_index,
@@ -89,7 +91,7 @@ def _describe_engine(spec: EngineSpec, file: pathlib.Path, outcome: Outcome) -> 
         key=spec.key,
         file=file.name,
         bytes=file.stat().st_size,
-        sha256=hash_file(file),
+        sha256=sha256,
         build_seconds=outcome.seconds,
         build_peak_bytes=outcome.peak_bytes,
     )

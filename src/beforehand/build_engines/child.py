@@ -6,8 +6,8 @@ ends when its parent does, however that ended.
 
 from __future__ import annotations
 
-import contextlib
 import errno
+import hashlib
 import json
 import pathlib
 import sys
@@ -79,6 +79,7 @@ def _build(spec: EngineSpec, engine_file: pathlib.Path, status: StatusWriter) ->
     atomic.write_bytes(engine_file, bytes(data))
     status.tell_phase(CHECKING)
     backend.check_engine(bytes(data), spec)
+    status.tell_result(hashlib.sha256(data).hexdigest())
 
 
 def _check_input(spec: EngineSpec) -> None:
@@ -119,5 +120,4 @@ def _explain(error: Exception) -> Failure:
 
 
 if __name__ == "__main__":
-    with contextlib.suppress(KeyboardInterrupt):
-        sys.exit(main(sys.argv[1:]))
+    sys.exit(main(sys.argv[1:]))

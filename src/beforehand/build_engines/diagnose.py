@@ -57,7 +57,8 @@ def _find_failure(outcome: Outcome, settings: BuildSettings) -> Failure:
     if outcome.code == child.DISK_FULL:
         return Failure(causes.DISK_FULL, "", f"there is no room left in {outcome.log.parent}")
     if outcome.code == 0:
-        return Failure(causes.INVALID_ENGINE, "", "the process ended well, but left no engine")
+        what = "the engine that it left was altered since" if outcome.result else "left no engine"
+        return Failure(causes.INVALID_ENGINE, "", f"the process ended well, but {what}")
     return Failure(causes.FAILED, "", f"its process ended with code {outcome.code}. {last}")
 
 
@@ -86,7 +87,10 @@ def _describe_signal(outcome: Outcome) -> Failure:
     ended = f"its process was killed by signal {number} ({name}) while {_describe_state(outcome)}"
     kills = outcome.oom_kills
     if name == "SIGKILL" and kills and kills[1] > kills[0]:
-        why = f"{ended}; the kernel's count of processes killed for lack of memory rose from {kills[0]} to {kills[1]} ({kills[2]})"
+        why = (
+            f"{ended}; meanwhile the kernel's count of processes killed for lack of memory rose from {kills[0]} to {kills[1]} "
+            f"({kills[2]})"
+        )
         return Failure(causes.OOM_KILLED, "", why)
     if name == "SIGABRT" and _NO_MEMORY.search(_read_tail(outcome.log)):
         return Failure(causes.HOST_MEMORY, "", f"{ended}: it could not get the memory that it asked for")

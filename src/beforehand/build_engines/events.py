@@ -23,6 +23,7 @@ HEARTBEAT_S = 1.0
 
 # Phases of one engine's build, in this order; a backend may report others in between.
 WAITING = "waiting"  # for another process that builds the same engine, or for memory
+PREPARING = "preparing"  # what it is built of
 STARTING = "starting"  # the child process, its interpreter and the backend's libraries
 READING = "reading the model"
 COMPILING = "compiling"

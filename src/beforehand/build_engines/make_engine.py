@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from beforehand import causes
-from beforehand.build_engines.events import HEARTBEAT_S, WAITING, Progress, Report
+from beforehand.build_engines.events import HEARTBEAT_S, PREPARING, WAITING, Progress, Report
 from beforehand.build_engines.settings import BuildSettings
 from beforehand.errors import BuildCancelledError, BuildError
 from beforehand.records import Engine, EngineSpec
@@ -117,6 +117,7 @@ class EngineMaker:
         return Made(self._put(spec, engine, cache.engines / engine.file), is_cached=True)
 
     def _build_in(self, cache: CacheFolder, spec: EngineSpec, report: Report) -> Made:
+        report(Progress(PREPARING))
         with cache.make_scratch(spec.key) as scratch:
             engine = self.build(self.prepare(spec), scratch, self.settings, report=report, cancel=self.cancel)
             kept = cache.add_engine(engine, spec, scratch / engine.file)
@@ -124,6 +125,7 @@ class EngineMaker:
         return Made(self._put(spec, kept, cache.engines / kept.file), is_cached=False)
 
     def _build_here(self, spec: EngineSpec, report: Report) -> Made:
+        report(Progress(PREPARING))
         engine = self.build(self.prepare(spec), self.folder, self.settings, report=report, cancel=self.cancel)
         return Made(engine, is_cached=False)
 

@@ -1,4 +1,4 @@
-"""What a child tells its parent, as JSON lines in a file: phases, and how it failed. A line is whole or ignored."""
+"""What a child tells its parent, as JSON lines in a file: phases, and what came of it. A line is whole or ignored."""
 
 from __future__ import annotations
 
@@ -34,6 +34,10 @@ class StatusWriter:
         """The work failed."""
         self._append({"failure": vars(failure)})
 
+    def tell_result(self, result: str) -> None:
+        """The work is done; `result` is what its caller makes of it."""
+        self._append({"result": result})
+
     def _append(self, data: dict[str, Any]) -> None:
         handle = os.open(self._file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         try:
@@ -49,9 +53,10 @@ class StatusReader:
         self._file = file
         self._at = 0
         self.failure: Failure | None = None
+        self.result = ""
 
     def read_phases(self) -> list[str]:
-        """The phases told since the last call; a failure told goes to `failure`."""
+        """The phases told since the last call; a failure told goes to `failure`, a result to `result`."""
         try:
             with self._file.open("rb") as file:
                 file.seek(self._at)
@@ -65,6 +70,8 @@ class StatusReader:
             told = _decode(line)
             if isinstance(told.get("phase"), str):
                 phases.append(told["phase"])
+            if isinstance(told.get("result"), str):
+                self.result = told["result"]
             if isinstance(told.get("failure"), dict):
                 self.failure = _decode_failure(told["failure"])
         return phases

@@ -16,6 +16,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 
+import psutil
+
 from beforehand import causes
 from beforehand.build_engines.bound_log import bound_log
 from beforehand.build_engines.events import HEARTBEAT_S, STARTING, Progress, Report
@@ -37,6 +39,7 @@ class Outcome:
         code: Its exit code; negative: the signal that ended it.
         stopped: Why it was ended from here, one of the causes TIMEOUT, HOST_MEMORY, CANCELLED; "" if it was not.
         failure: What it told of its failure.
+        result: What it told of its success.
         seconds: How long it ran.
         phase: What it was at last.
         memory_bytes: The last resident memory seen, of it and its children.
@@ -49,6 +52,7 @@ class Outcome:
     code: int
     stopped: str
     failure: Failure | None
+    result: str
     seconds: float
     phase: str
     memory_bytes: int
@@ -101,7 +105,7 @@ def run_child(
     after = count_oom_kills()
     seen = (kills[0], after[0], after[1]) if kills and after and kills[1] == after[1] else None
     return Outcome(
-        process.returncode, stopped, watcher.status.failure, watcher.elapsed, watcher.phase, watcher.memory, watcher.peak,
+        process.returncode, stopped, watcher.status.failure, watcher.status.result, watcher.elapsed, watcher.phase, watcher.memory, watcher.peak,
         cap, seen, log,
     )  # fmt: skip
 
@@ -138,13 +142,23 @@ def _start(command: Sequence[str], folder: pathlib.Path, log: pathlib.Path) -> I
 
 def _end(process: subprocess.Popen[bytes]) -> None:
     """End it and its children, at once: no backend can be asked to stop. Harmless if it has ended, but for its children."""
+    left = _list_children(process.pid)  # also those that have left its session
     if hasattr(os, "killpg"):
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
     elif process.poll() is None:
         process.kill()
+    for child in left:
+        with contextlib.suppress(psutil.Error):
+            child.kill()
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(_LAST_WORDS_S)
+
+
+def _list_children(pid: int) -> list[psutil.Process]:
+    with contextlib.suppress(psutil.Error):
+        return list(psutil.Process(pid).children(recursive=True))
+    return []
 
 
 class _Watcher:

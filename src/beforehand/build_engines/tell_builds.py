@@ -60,6 +60,7 @@ class Teller:
         self._begun_at: dict[int, float] = {}
         self._started: set[Job] = set()
         self._phases: dict[int, Progress] = {}
+        self._told_at: dict[int, float] = {}
         self._told_waiting: set[int] = set()
         self._estimates: dict[str, float | None] = {}
 
@@ -96,6 +97,13 @@ class Teller:
             self._started.add(job)
             self._tell(events.STARTED, job, phase=events.STARTING)
         return is_new
+
+    def tell_life(self, job: Job) -> None:
+        """A sign of life of a job that gives none: its files are read, copied or hashed just now."""
+        last = self._told_at.get(job.number, self._begun_at[job.number])
+        if time.monotonic() - last > 2 * events.HEARTBEAT_S:
+            phase = self._phases.get(job.number, Progress(events.PREPARING))
+            self._tell(events.HEARTBEAT, job, phase=phase.phase, memory_bytes=phase.memory_bytes)
 
     def tell_made(self, job: Job, made: Made) -> None:
         """A job has its engine."""
@@ -146,6 +154,7 @@ class Teller:
     def _tell(self, kind: str, job: Job | None = None, **facts: Any) -> None:
         if job is not None:
             spec, begun = job.spec, self._begun_at.get(job.number)
+            self._told_at[job.number] = time.monotonic()
             facts = {
                 "engine": job.number,
                 "segment": spec.segment,
