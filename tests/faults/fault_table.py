@@ -24,6 +24,7 @@ from beforehand import causes
 from beforehand.backends.describe_cpu import describe_this_cpu
 from beforehand.backends.registry import find_backend
 from beforehand.build_engines.build_engine import build_engine
+from beforehand.build_engines.events import COMPILING, WRITING, Progress
 from beforehand.build_engines.plan_engines import make_key
 from beforehand.build_engines.settings import BuildSettings
 from beforehand.errors import BuildError
@@ -125,6 +126,30 @@ def run_openvino(**changed: Any) -> Callable[[Fault, pathlib.Path], BuildError |
         return build(make_spec(folder, "openvino", **changed), folder, fault.settings)
 
     return run
+
+
+def run_within_compilation(choose: Callable[[Progress, Progress], BuildSettings]) -> Any:
+    """A first build tells when OpenVINO begins to compile a model of 80 MB, and what it then takes; a second one is bounded."""
+
+    def run(fault: Fault, folder: pathlib.Path) -> BuildError | None:
+        spec = make_spec(folder, "openvino", weights=20 * MEGABYTE)
+        told: list[Progress] = []
+        error = build(spec, folder, IN_A_MINUTE, report=told.append)
+        begun = next(progress for progress in told if progress.phase == COMPILING)
+        after = next(progress for progress in told if progress.phase == WRITING)
+        error = error or build(spec, folder, choose(begun, after))
+        assert error is None or COMPILING in error.why, error.why
+        return error
+
+    return run
+
+
+def choose_deadline(begun: Progress, after: Progress) -> BuildSettings:
+    return BuildSettings(timeout_s=(begun.elapsed_s + after.elapsed_s) / 2)
+
+
+def choose_cap(begun: Progress, after: Progress) -> BuildSettings:
+    return BuildSettings(60, (begun.memory_bytes + after.peak_bytes) // 2)
 
 
 def run_damaged(damage: Callable[[pathlib.Path], Any]) -> Callable[[Fault, pathlib.Path], BuildError | None]:
@@ -234,7 +259,7 @@ FAULTS = (
         ["say terminate called after throwing an instance of 'std::bad_alloc'", "signal 6"],
     ),
     Fault("raises MemoryError", causes.HOST_MEMORY, "raise MemoryError"),
-    Fault("finds the disk full", causes.DISK_FULL, "full disk"),
+    Fault("is told by the system that the disk is full (made up)", causes.DISK_FULL, "full disk"),
     Fault("OpenVINO: its engine does not fit on the disk", causes.DISK_FULL, run=run_on_small_disk),
     Fault("OpenVINO: the disk is filled while it builds", causes.DISK_FULL, run=run_on_full_disk),
     Fault("gives bytes that are no engine", causes.INVALID_ENGINE, "garbage"),
@@ -259,13 +284,13 @@ FAULTS = (
         "OpenVINO: a range that the model cannot have", causes.RANGE,
         run=run_openvino(target=(1, 4), shapes=ShapeSet(("x",), ((1, 4),), ((8, 4),))),
     ),
-    Fault("OpenVINO: a deadline of 10 ms", causes.TIMEOUT, settings=BuildSettings(timeout_s=0.01), run=run_openvino()),
-    Fault("OpenVINO: a cap of 20 MB", causes.HOST_MEMORY, settings=BuildSettings(60, 20 * MEGABYTE), run=run_openvino()),
+    Fault("OpenVINO: a deadline while it compiles", causes.TIMEOUT, run=run_within_compilation(choose_deadline)),
+    Fault("OpenVINO: a cap of memory while it compiles", causes.HOST_MEMORY, run=run_within_compilation(choose_cap)),
 )  # fmt: skip
 
 
 def format_rows(results: list[tuple[Fault, Seen]]) -> list[str]:
-    """The table, as in docs/faults.md."""
+    """The table, as it stands in docs/faults.md."""
     lines = ["| a build that | must be told as | was told as |", "| --- | --- | --- |"]
     return lines + [f"| {fault.name} | {fault.cause} | {seen.cause} |" for fault, seen in results]
 

@@ -130,7 +130,7 @@ class EngineMaker:
         return Made(engine, is_cached=False)
 
     def _put(self, spec: EngineSpec, engine: Engine, file: pathlib.Path) -> Engine:
-        """The engine's file in the folder; called with the lock held, so that nobody removes it meanwhile."""
+        """The engine's file in the folder. Where the lock can be had it is held, so that nobody removes the file meanwhile."""
         name = layout.name_engine_file(spec.segment, spec.key, spec.backend)
         target = self.folder / name
         target.unlink(missing_ok=True)

@@ -21,9 +21,7 @@ def copy_file(source: pathlib.Path, target: pathlib.Path) -> None:
     try:
         os.link(source, target)
     except OSError:
-        shutil.copyfile(source, target)
-        with target.open("rb") as file:
-            os.fsync(file.fileno())
+        put_file(source, target)
 
 
 def put_file(source: pathlib.Path, target: pathlib.Path) -> None:
