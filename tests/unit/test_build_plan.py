@@ -9,8 +9,10 @@ import pathlib
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from beforehand.build_engines.build_plan import BuildPlan, make_plan
+from beforehand.build_engines.build_plan import BuildPlan, PlannedEngine, make_plan
 from beforehand.cli.format_plan import format_budget, format_plan
 from beforehand.records import Engine, EngineSpec, ShapeSet
 from beforehand.store import build_history
@@ -118,10 +120,45 @@ def test_a_budget_takes_engines_in_order_up_to_the_first_unknown(plan: BuildPlan
     assert (known.seconds, known.peak_bytes, known.disk_bytes) == (9.0, 300_000_000, 5000 + 2 * 1_100_000)
 
 
-def test_workers_share_time_and_add_up_memory(plan: BuildPlan) -> None:
+def test_workers_take_engines_in_turn_and_memory_adds_up(plan: BuildPlan) -> None:
     two = BuildPlan(plan.engines[:3], workers=2)
     assert (two.seconds, two.peak_bytes) == (4.5, 600_000_000)
     assert len(two.fit(4.6)) == 3
+    assert BuildPlan(plan.engines[1:2], workers=4).seconds == 4.5  # one engine is no faster for more workers
+    many = BuildPlan(tuple(dataclasses.replace(plan.engines[1], spec=make_spec(n)) for n in range(10, 14)), workers=3)
+    assert many.seconds == 9.0
+    assert len(many.fit(5.0)) == 3
+    assert "3 of 4 engines fit in 5.0 s (about 4.5 s)" in format_budget(many, 5.0)[0]
+
+
+@given(st.lists(st.floats(0.0, 100.0), max_size=12), st.integers(1, 5), st.floats(0.0, 500.0))
+def test_no_schedule_is_shorter_than_its_work_or_longer_than_one_worker_takes(
+    times: list[float], workers: int, budget: float
+) -> None:
+    engines = tuple(PlannedEngine(make_spec(n), False, seconds, 1, 1, "same engine") for n, seconds in enumerate(times))
+    plan = BuildPlan(engines, workers)
+    assert plan.seconds is not None
+    longest = max(times, default=0.0)
+    assert max(longest, sum(times) / workers) - 1e-6 <= plan.seconds <= sum(times) / workers + longest + 1e-6
+    assert (len(plan.fit(budget)) == len(engines)) == (plan.seconds <= budget)
+
+
+def test_what_was_not_measured_is_not_zero(cache: CacheFolder) -> None:
+    cache.history.add(make_spec(1), make_engine(make_spec(1), peak=0))
+    assert cache.history.estimate(make_spec(1)).peak_bytes is None
+    cache.history.add(make_spec(2), make_engine(make_spec(2), peak=500))
+    assert cache.history.estimate(make_spec(3)).peak_bytes == 500
+    [line] = [line for line in format_plan(make_plan([make_spec(1)], cache)) if "to build" in line and "about" in line]
+    assert "of memory" not in line
+
+
+def test_equal_segments_are_built_once(cache: CacheFolder) -> None:
+    cache.history.add(make_spec(1), make_engine(make_spec(1), 3600.0))
+    twin = make_spec(1, segment="TRTEngineOp_000_001", segment_index=1)
+    plan = make_plan([make_spec(1), twin], cache)
+    assert (len(plan.to_build), plan.seconds) == (1, 3600.0)
+    assert plan.engines[1].basis == "built above"
+    assert "built above" in "\n".join(format_plan(plan))
 
 
 def test_a_plan_as_text_and_as_data(plan: BuildPlan) -> None:
@@ -139,4 +176,8 @@ def test_targets_are_told_apart(cache: CacheFolder) -> None:
     both = make_plan([make_spec(1), make_spec(1, target="cpu+avx2", key="elsewhere")], cache)
     assert both.list_targets() == ("cpu", "cpu+avx2")
     assert [len(both.select_target(target).engines) for target in both.list_targets()] == [1, 1]
+    assert both.to_dict()["targets"]["cpu"] == {
+        "engines": 1, "to_build": 1, "seconds": None, "peak_bytes": None, "disk_bytes": 1_000_000,
+    }  # fmt: skip
+    assert "\n".join(format_plan(both)).count("to build    1 of 1 engines") == 2
     assert "\n".join(format_plan(both)).count("target cpu") == 2

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+import heapq
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from beforehand.records import EngineSpec
@@ -21,7 +22,8 @@ class PlannedEngine:
         peak_bytes: Most memory of its build, likewise.
         engine_bytes: Its size on disk, likewise; None: not known, but no less than `spec.weight_bytes` or so, as an engine
             holds all weights of its segment.
-        basis: Which builds that was seen in: "same engine", "same segment" (of other shapes), "cache", or "".
+        basis: Which builds that was seen in: "same engine", "same segment" (of other shapes), "cache", "" if none; or
+            "built above" for a segment that equals another: it takes the engine that was built for that one.
     """
 
     spec: EngineSpec
@@ -47,14 +49,15 @@ class BuildPlan:
     @property
     def seconds(self) -> float | None:
         """For all of it, by past builds; None if one is not known."""
-        known = [engine.seconds for engine in self.to_build if engine.seconds is not None]
-        return sum(known) / self.workers if len(known) == len(self.to_build) else None
+        ends = schedule([engine.seconds for engine in self.engines], self.workers)
+        return max((end for end in ends if end is not None), default=0.0) if None not in ends else None
 
     @property
     def peak_bytes(self) -> int | None:
         """Most memory of all builds at once, by past builds; None if one is not known."""
-        known = sorted((e.peak_bytes for e in self.to_build if e.peak_bytes is not None), reverse=True)
-        return sum(known[: self.workers]) if len(known) == len(self.to_build) else None
+        peaks = [engine.peak_bytes for engine in self.to_build]
+        known = sorted((peak for peak in peaks if peak is not None), reverse=True)
+        return sum(known[: self.workers]) if len(known) == len(peaks) else None
 
     @property
     def disk_bytes(self) -> int:
@@ -67,16 +70,9 @@ class BuildPlan:
         return all(engine.engine_bytes is not None for engine in self.engines)
 
     def fit(self, budget_s: float) -> tuple[PlannedEngine, ...]:
-        """The engines, in order, that are made within so many seconds: up to the first of which no time is known."""
-        fitting, spent = [], 0.0
-        for engine in self.engines:
-            if engine.seconds is None:
-                break
-            spent += engine.seconds / self.workers
-            if spent > budget_s:
-                break
-            fitting.append(engine)
-        return tuple(fitting)
+        """The engines that are made within so many seconds; none of which no time is known, or that begins after such a one."""
+        ends = zip(self.engines, schedule([engine.seconds for engine in self.engines], self.workers), strict=True)
+        return tuple(engine for engine, end in ends if end is not None and end <= budget_s)
 
     def list_targets(self) -> tuple[str, ...]:
         """Targets, in order."""
@@ -96,12 +92,39 @@ class BuildPlan:
             "peak_bytes": self.peak_bytes,
             "disk_bytes": self.disk_bytes,
             "is_disk_known": self.is_disk_known,
+            "targets": {target: self.select_target(target)._sum_up() for target in self.list_targets()},
         }
+
+    def _sum_up(self) -> dict[str, Any]:
+        return {
+            "engines": len(self.engines),
+            "to_build": len(self.to_build),
+            "seconds": self.seconds,
+            "peak_bytes": self.peak_bytes,
+            "disk_bytes": self.disk_bytes,
+        }
+
+
+def schedule(seconds: Sequence[float | None], workers: int) -> list[float | None]:
+    """When each of these builds ends, if each goes to the worker that is free first; None from the first unknown time on."""
+    free = [0.0] * workers
+    ends: list[float | None] = []
+    for time in seconds:
+        if time is None:
+            break
+        end = heapq.heappop(free) + time
+        heapq.heappush(free, end)
+        ends.append(end)
+    return [*ends, *[None] * (len(seconds) - len(ends))]
 
 
 def make_plan(specs: Iterable[EngineSpec], cache: CacheFolder, workers: int = 1) -> BuildPlan:
     """What `build_all` would do with `specs`. No engine is read; one whose file turns out to be altered is built after all."""
-    return BuildPlan(tuple(_plan_engine(spec, cache) for spec in specs), workers)
+    engines: list[PlannedEngine] = []
+    for spec in specs:
+        above = next((engine for engine in engines if engine.spec.key == spec.key and not engine.is_cached), None)
+        engines.append(_plan_engine(spec, cache) if above is None else _plan_repeat(spec, above))
+    return BuildPlan(tuple(engines), workers)
 
 
 def _plan_engine(spec: EngineSpec, cache: CacheFolder) -> PlannedEngine:
@@ -110,6 +133,10 @@ def _plan_engine(spec: EngineSpec, cache: CacheFolder) -> PlannedEngine:
         return PlannedEngine(spec, True, 0.0, 0, size, "cache")
     estimate = cache.history.estimate(spec)
     return PlannedEngine(spec, False, estimate.seconds, estimate.peak_bytes, estimate.engine_bytes, estimate.basis)
+
+
+def _plan_repeat(spec: EngineSpec, above: PlannedEngine) -> PlannedEngine:
+    return PlannedEngine(spec, True, 0.0, 0, above.engine_bytes, "built above")
 
 
 def _encode(engine: PlannedEngine) -> dict[str, Any]:

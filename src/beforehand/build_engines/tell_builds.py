@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from beforehand.build_engines import events
-from beforehand.build_engines.build_plan import BuildPlan
+from beforehand.build_engines.build_plan import BuildPlan, schedule
 from beforehand.build_engines.events import BuildEvent, OnEvent, Progress
 from beforehand.build_engines.make_engine import Made
 from beforehand.errors import BuildError
@@ -180,11 +180,10 @@ class Teller:
 
     def _estimate_left(self) -> float | None:
         """Seconds until all is done, if every job that is not done has an estimate; a build that is late counts as done."""
-        now, total = time.monotonic(), 0.0
-        for job in self._open.values():
-            seconds = self._estimate(job.spec)
-            if seconds is None:
-                return None
-            begun = self._begun_at.get(job.number)
-            total += max(0.0, seconds - (now - begun if begun else 0.0))
-        return total / self._workers
+        now = time.monotonic()
+        begun = {number: now - at for number, at in self._begun_at.items()}
+        jobs = sorted(self._open.values(), key=lambda job: job.number not in begun)  # those at work first
+        estimates = [(self._estimate(job.spec), begun.get(job.number, 0.0)) for job in jobs]
+        left = [None if seconds is None else max(0.0, seconds - passed) for seconds, passed in estimates]
+        ends = schedule(left, self._workers)
+        return max((end for end in ends if end is not None), default=0.0) if None not in ends else None

@@ -30,7 +30,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from beforehand.build_engines.build_plan import BuildPlan, PlannedEngine
+from beforehand.build_engines.build_plan import BuildPlan, make_plan
 from beforehand.check_packages import CONVERTING, check_packages
 from beforehand.cli.build_arguments import add_build_arguments, read_build_options
 from beforehand.cli.format_conversion import format_conversion
@@ -43,6 +43,7 @@ from beforehand.errors import BuildCancelledError, BuildError, OptionValueError,
 from beforehand.options import Options
 from beforehand.progress.choose import choose_progress
 from beforehand.store import layout
+from beforehand.store.cache_folder import CacheFolder
 
 if TYPE_CHECKING:
     from beforehand.records import Signature
@@ -187,11 +188,9 @@ def list_wanted(converter: Converter, arguments: argparse.Namespace) -> list[dic
 
 def plan_wanted(converter: Converter, wanted: Iterable[dict[str, Any]], targets: Sequence[str] = ()) -> BuildPlan:
     """What `build` would do with all of these, one after the other."""
-    found: dict[tuple[int, str], PlannedEngine] = {}
-    for item in wanted:
-        for engine in converter.plan(**item, targets=targets).engines:
-            found.setdefault((engine.spec.segment_index, engine.spec.key), engine)
-    return BuildPlan(tuple(found.values()), converter.options.workers)
+    plans = [converter.plan(**item, targets=targets) for item in wanted]
+    specs = {(e.spec.segment_index, e.spec.key): e.spec for plan in plans for e in plan.engines}
+    return make_plan(specs.values(), CacheFolder(), converter.options.workers)
 
 
 def _choose_signatures(signatures: Sequence[Signature], keys: Sequence[str] | None) -> list[Signature]:

@@ -18,19 +18,28 @@ def format_plan(plan: BuildPlan) -> list[str]:
         part = plan.select_target(target)
         lines += [f"target {target}: {len(part.engines)} engines, {len(part.to_build)} to build"]
         lines += [f"  {line}" for line in format_table([_describe(engine) for engine in part.engines])]
+        lines += [f"  {line}" for line in _sum_up(part)] if len(plan.list_targets()) > 1 else []
     return [*lines, *_sum_up(plan)]
 
 
 def _describe(engine: PlannedEngine) -> tuple[str, ...]:
     spec = engine.spec
     name = (spec.segment, spec.shapes.describe(), spec.backend)
+    disk = f"{describe_bytes(spec.weight_bytes)} or more"
+    if engine.engine_bytes is not None:
+        disk = describe_bytes(engine.engine_bytes)
     if engine.is_cached:
-        return (*name, "in the cache", "", describe_bytes(engine.engine_bytes or 0), "")
+        return (*name, "in the cache" if engine.basis == "cache" else engine.basis, "", disk, "")
     if engine.seconds is None:
-        return (*name, "to build", "", f"{describe_bytes(spec.weight_bytes)} or more", "")
-    memory = f"{describe_bytes(engine.peak_bytes or 0)} of memory"
-    took = f"about {describe_seconds(engine.seconds)}, {memory}"
-    return (*name, "to build", took, describe_bytes(engine.engine_bytes or 0), f"as the {engine.basis} before")
+        return (*name, "to build", "", disk, "")
+    memory = f", {describe_bytes(engine.peak_bytes)} of memory" if engine.peak_bytes is not None else ""
+    return (
+        *name,
+        "to build",
+        f"about {describe_seconds(engine.seconds)}{memory}",
+        disk,
+        f"as the {engine.basis} before",
+    )
 
 
 def _sum_up(plan: BuildPlan) -> Iterator[str]:
@@ -49,10 +58,10 @@ def format_budget(plan: BuildPlan, budget_s: float) -> list[str]:
     count, within = len(plan.engines), describe_seconds(budget_s)
     if len(fitting) == count:
         return [f"budget      all {count} engines fit in {within}"]
-    first = plan.engines[len(fitting)]
+    first = next(engine for engine in plan.engines if engine not in fitting)
     name = f"{first.spec.segment} for {first.spec.shapes.describe()}"
     why = f"of {name} no time is known" if first.seconds is None else f"{name} would take it beyond that"
-    spent = describe_seconds(sum(engine.seconds or 0.0 for engine in fitting) / plan.workers)
+    spent = describe_seconds(BuildPlan(fitting, plan.workers).seconds)
     return [
         f"budget      {len(fitting)} of {count} engines fit in {within} (about {spent}); {why}",
         "            what is built is kept: a build that is stopped goes on from there",

@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from beforehand.backends.describe_cpu import describe_this_cpu
 from beforehand.records import Engine, EngineSpec
 from beforehand.store import atomic
 
@@ -95,8 +96,16 @@ class BuildHistory:
 
 
 def describe_machine() -> str:
-    """What builds alike: processor and number of cores; no name of the machine."""
-    return f"{platform.system()} {platform.machine()} {platform.processor()} {os.cpu_count()} cores".replace("  ", " ")
+    """What builds alike: kind and model of the processor, and number of cores; no name of the machine."""
+    return f"{describe_this_cpu()}, {_find_model()}, {os.cpu_count()} cores"
+
+
+def _find_model() -> str:
+    with contextlib.suppress(OSError):
+        for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor()
 
 
 def _decode(line: bytes) -> dict[str, Any] | None:
@@ -111,7 +120,13 @@ def _decode(line: bytes) -> dict[str, Any] | None:
 
 
 def _make_estimate(items: list[dict[str, Any]], basis: str) -> Estimate:
-    def middle(name: str) -> float:
-        return float(statistics.median(item[name] for item in items))
+    def middle(name: str) -> float | None:
+        """Of what was measured: 0 stands for what was not."""
+        known = [item[name] for item in items if item[name] > 0]
+        return float(statistics.median(known)) if known else None
 
-    return Estimate(round(middle("seconds"), 3), int(middle("peak_bytes")), int(middle("engine_bytes")), basis)
+    seconds, peak, size = middle("seconds"), middle("peak_bytes"), middle("engine_bytes")
+    return Estimate(
+        None if seconds is None else round(seconds, 3), None if peak is None else int(peak),
+        None if size is None else int(size), basis,
+    )  # fmt: skip
