@@ -153,7 +153,9 @@ class Options:
         return tuple(
             field.name
             for field in dataclasses.fields(self)
-            if field.metadata["backends"] not in (ALL, backend) and getattr(self, field.name) != field.default
+            if field.metadata["backends"] != ALL
+            and not backend.startswith(field.metadata["backends"])  # "tensorrt" is both of them
+            and getattr(self, field.name) != field.default
         )
 
 

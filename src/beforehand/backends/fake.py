@@ -58,6 +58,10 @@ class FakeBackend:
         """Any target, or this CPU."""
         return target or describe_this_cpu()
 
+    def list_targets_here(self) -> tuple[str, ...]:
+        """This CPU."""
+        return (describe_this_cpu(),)
+
     def check_precision(self, precision: str) -> None:
         """It has all."""
 

@@ -17,6 +17,7 @@ import numpy as np
 from beforehand import environment
 from beforehand.backends.describe_cpu import describe_this_cpu, find_limit
 from beforehand.backends.import_openvino import import_openvino
+from beforehand.backends.make_aligned import make_aligned
 from beforehand.backends.openvino_errors import explain_refusal
 from beforehand.backends.protocol import Probe, Refusal
 from beforehand.errors import BuildError, BuildForbiddenError, PrecisionError
@@ -28,7 +29,6 @@ _CONFIG = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
 _HINTS = {"latency": "LATENCY", "throughput": "THROUGHPUT"}
 _DEVICE = "CPU"
 _LARGE_BYTES = 1 << 16
-_ALIGNMENT = 64
 
 
 class OpenVinoBackend:
@@ -80,6 +80,10 @@ class OpenVinoBackend:
         here = describe_this_cpu()
         find_limit(target or here, here)
         return target or here
+
+    def list_targets_here(self) -> tuple[str, ...]:
+        """This CPU alone: OpenVINO refuses an engine for fewer instruction sets too."""
+        return (describe_this_cpu(),)
 
     def check_precision(self, precision: str) -> None:
         """FP32 alone, until the precision passes exist.
@@ -280,11 +284,3 @@ class OpenVinoExecutable:
         outputs = [made[port] if port in made else views[port].copy() for port in self._outputs]
         self._idle.append(request)
         return outputs
-
-
-def make_aligned(shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
-    """An array of its own, not filled, aligned so that TensorFlow takes it as it is (NumPy aligns to 16 bytes)."""
-    count = math.prod(shape) * dtype.itemsize
-    raw = np.empty(count + _ALIGNMENT, np.uint8)
-    start = -raw.ctypes.data % _ALIGNMENT
-    return raw[start : start + count].view(dtype).reshape(shape)

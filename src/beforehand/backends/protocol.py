@@ -62,6 +62,9 @@ class Backend(Protocol):
             OptionValueError: BH102, a target that cannot be built for here.
         """
 
+    def list_targets_here(self) -> tuple[str, ...]:
+        """Targets of engines that run on this machine, as `describe_target` writes them; none where it lacks the device."""
+
     def check_precision(self, precision: str) -> None:
         """Refuse a precision that this backend does not have here.
 

@@ -11,6 +11,8 @@ from beforehand.errors import BackendError
 # name: "module:class"; the first is the default. The module is imported when the backend is first asked for.
 BACKENDS = {
     "openvino": "beforehand.backends.openvino:OpenVinoBackend",
+    "tensorrt-rtx": "beforehand.backends.tensorrt:TensorRtRtxBackend",
+    "tensorrt": "beforehand.backends.tensorrt:TensorRtDataCentreBackend",
     "fake": "beforehand.backends.fake:FakeBackend",
 }
 _HIDDEN = ("fake",)  # for tests

@@ -18,11 +18,15 @@ _log = logging.getLogger("beforehand")
 
 @dataclasses.dataclass(frozen=True)
 class Fingerprint:
-    """What engines are built for: a backend in one version, and a target. The version is empty where there is none."""
+    """What engines are built for: a backend in one version, and a target. The version is empty where there is none.
+
+    Of a machine, `accepted` are the targets of engines that run on it.
+    """
 
     backend: str
     version: str
     target: str
+    accepted: tuple[str, ...] = ()
 
     def describe(self) -> str:
         """For messages: `openvino 2026.4.1, cpu-x86_64+avx2`."""
@@ -51,16 +55,15 @@ def find_fingerprints(backends: Iterable[str]) -> dict[str, Fingerprint]:
         except BackendError:
             found[name] = Fingerprint(name, "", "unknown to this beforehand")
         else:
-            found[name] = Fingerprint(name, backend.find_version(), backend.describe_target(""))
+            accepted = backend.list_targets_here()
+            here = ", ".join(accepted) or "no device that its engines run on"
+            found[name] = Fingerprint(name, backend.find_version(), here, accepted)
     return found
 
 
 def fits(engine: Engine, here: Fingerprint) -> bool:
-    """Whether an engine may be opened on a machine: all of its fingerprint must be equal.
-
-    An engine for fewer instruction sets than the machine has does not fit either: OpenVINO refuses it.
-    """
-    return bool(here.version) and find_fingerprint(engine) == here
+    """Whether an engine may be opened on a machine: version and backend must be equal, and its target one that runs there."""
+    return bool(here.version) and engine.backend_version == here.version and engine.target in here.accepted
 
 
 def choose_engines(engines: Iterable[Engine], fingerprints: Mapping[str, Fingerprint]) -> Chosen:

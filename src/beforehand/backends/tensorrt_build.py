@@ -1,0 +1,138 @@
+"""An ONNX segment to a TensorRT engine: parsed into a strongly typed network, with a profile, for some GPUs or for all."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from beforehand import causes
+from beforehand.backends.protocol import Refusal
+from beforehand.errors import BuildError
+from beforehand.records import UNBOUNDED, EngineSpec
+
+_MOST_LINES = 2000
+_NODE = re.compile(r"for node (?P<node>\S+?)[.\s]", re.IGNORECASE)
+_TOLD = 400
+# TensorRT's own words, in this order: lack of memory is told as a missing implementation as well.
+_CAUSES = (
+    (re.compile(r"out ?of ?memory|cudaErrorMemoryAllocation|requested amount of (gpu|device) memory", re.IGNORECASE),
+     causes.DEVICE_MEMORY),
+    (re.compile(r"could not find any implementation", re.IGNORECASE), causes.NO_IMPLEMENTATION),
+    (re.compile(r"std::bad_alloc|cannot allocate memory", re.IGNORECASE), causes.HOST_MEMORY),
+)  # fmt: skip
+
+
+def make_logger(trt: Any, *, is_silent: bool = False) -> Any:
+    """A logger that keeps what is told, and prints it: the child's output is the build's log."""
+
+    class Logger(trt.ILogger):
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
+            self.errors: list[str] = []
+
+        def log(self, severity: Any, text: str) -> None:
+            if severity in (trt.ILogger.ERROR, trt.ILogger.INTERNAL_ERROR):
+                del self.errors[_MOST_LINES:]
+                self.errors.append(text)
+            if not is_silent and severity not in (trt.ILogger.VERBOSE, trt.ILogger.INFO):
+                print(f"{severity.name}: {text}", flush=True)  # noqa: T201
+
+    return Logger()
+
+
+@dataclasses.dataclass(frozen=True)
+class Parsed:
+    """A network, with the parser, which holds its weights; or what the parser refuses of the model."""
+
+    network: Any
+    parser: Any
+    refusal: Refusal | None
+
+
+def parse(trt: Any, logger: Any, builder: Any, onnx_file: str) -> Parsed:
+    """Have TensorRT's parser read an ONNX file, strongly typed; a refusal has all nodes that it blames."""
+    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    parser = trt.OnnxParser(network, logger)
+    if parser.parse_from_file(onnx_file):
+        return Parsed(network, parser, None)
+    errors = [parser.get_error(index) for index in range(parser.num_errors)]
+    nodes = tuple(dict.fromkeys(error.node_name() for error in errors if error.node_name()))
+    reasons = "; ".join(dict.fromkeys(_describe_error(error) for error in errors))[:_TOLD]
+    return Parsed(network, parser, Refusal(reasons or "TensorRT's parser refused it without a word", nodes))
+
+
+def _describe_error(error: Any) -> str:
+    told = "" if error.desc() in ("", "false") else f": {' '.join(error.desc().split())}"
+    return f"TensorRT's parser does not take {error.node_operator() or 'the model'} ({error.code().name}){told}"
+
+
+def build_engine(trt: Any, spec: EngineSpec, capabilities: Sequence[str], report: Callable[[str], None]) -> bytes:
+    """The serialized engine.
+
+    Args:
+        trt: The TensorRT module.
+        spec: What to build; its ONNX file is of the precision wanted.
+        capabilities: Names of `trt.ComputeCapability` to build for; none: those that TensorRT takes by itself.
+        report: Gets the phases.
+
+    Raises:
+        BuildError: BH401.
+    """
+    logger = make_logger(trt)
+    builder = trt.Builder(logger)
+    parsed = parse(trt, logger, builder, spec.onnx_file)
+    if parsed.refusal is not None:
+        raise BuildError(
+            f"TensorRT cannot read the model of {spec.segment}", cause=causes.UNSUPPORTED, nodes=parsed.refusal.nodes,
+            why=parsed.refusal.reason,
+        )  # fmt: skip
+    config = builder.create_builder_config()
+    config.clear_flag(trt.BuilderFlag.TF32)  # FP32 is FP32
+    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
+    config.add_optimization_profile(_make_profile(builder, parsed.network, spec))
+    if capabilities:
+        config.num_compute_capabilities = len(capabilities)
+        for index, name in enumerate(capabilities):
+            config.set_compute_capability(getattr(trt.ComputeCapability, name), index)
+    workspace = dict(spec.options).get("max_workspace_size_bytes")
+    if workspace is not None:
+        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, int(workspace))
+    report("compiling")
+    engine = builder.build_serialized_network(parsed.network, config)
+    if engine is None:
+        raise _explain(spec, logger.errors)
+    return bytes(memoryview(engine))
+
+
+def _make_profile(builder: Any, network: Any, spec: EngineSpec) -> Any:
+    """The one profile of an engine: smallest, best and largest shapes of each input."""
+    shapes = spec.shapes
+    if not shapes.is_bounded:
+        raise BuildError(
+            f"{spec.segment} has an input of any size", cause=causes.RANGE,
+            why=f"TensorRT needs a largest size of each dimension, and these are {shapes.describe().replace(str(UNBOUNDED), '')}",
+        )  # fmt: skip
+    profile = builder.create_optimization_profile()
+    largest = shapes.max_shapes or shapes.shapes
+    inputs = {network.get_input(index).name: network.get_input(index) for index in range(network.num_inputs)}
+    for name, low, best, high in zip(
+        spec.input_names, shapes.shapes, shapes.opt_shapes or largest, largest, strict=True
+    ):
+        if inputs[name].is_shape_tensor:
+            raise BuildError(
+                f"the input {name} of {spec.segment} is a shape", cause=causes.UNSUPPORTED,
+                why="TensorRT wants bounds of its values, which nobody has named",
+            )  # fmt: skip
+        profile.set_shape(name, low, best, high)
+    return profile
+
+
+def _explain(spec: EngineSpec, errors: Sequence[str]) -> BuildError:
+    text = " ".join(" ".join(errors).split())
+    cause = next((cause for pattern, cause in _CAUSES if pattern.search(text)), causes.FAILED)
+    nodes = tuple(dict.fromkeys(match["node"].strip("{}") for match in _NODE.finditer(text)))
+    last = " ".join(errors[-1].split()) if errors else "it gave no reason"
+    first = next((" ".join(line.split()) for line in errors if "Error Code" in line), last)
+    return BuildError(f"TensorRT built no engine of {spec.segment}", cause=cause, nodes=nodes, why=first[:_TOLD])

@@ -1,0 +1,78 @@
+"""The two TensorRTs: one Python API, and what differs as data."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import importlib.metadata
+import importlib.util
+from typing import Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Flavour:
+    """One TensorRT.
+
+    Attributes:
+        name: The backend's.
+        title: The product's.
+        modules: Names that its Python package goes by; the second where only the bindings are installed.
+        distributions: Names that its packages go by, whose version is the release.
+        advice: How to install it.
+        builds_without_gpu: Whether engines can be built on a machine that has none.
+        has_runtime_cache: Whether kernels are compiled on the GPU at first use, and that work can be kept.
+    """
+
+    name: str
+    title: str
+    modules: tuple[str, ...]
+    distributions: tuple[str, ...]
+    advice: str
+    builds_without_gpu: bool
+    has_runtime_cache: bool
+
+    def find_module(self) -> str:
+        """The name of the module that is installed; empty if there is none. Nothing is imported."""
+        return next((name for name in self.modules if importlib.util.find_spec(name) is not None), "")
+
+    def find_version(self) -> str:
+        """The release that is installed; empty if there is none. Nothing is imported."""
+        for name in self.distributions if self.find_module() else ():
+            try:
+                return importlib.metadata.version(name)
+            except importlib.metadata.PackageNotFoundError:
+                continue
+        return ""
+
+    def import_module(self) -> Any:
+        """The module.
+
+        Raises:
+            ImportError: It is not installed, or its libraries cannot be loaded.
+        """
+        return importlib.import_module(self.find_module() or self.modules[0])
+
+
+def _name_distributions(stem: str) -> tuple[str, ...]:
+    # Each CUDA's wheel by itself, of bindings before what only gathers them.
+    return (*(f"{stem}_{cuda}{part}" for part in ("_bindings", "") for cuda in ("cu13", "cu12")), stem)
+
+
+RTX = Flavour(
+    "tensorrt-rtx",
+    "TensorRT-RTX",
+    ("tensorrt_rtx", "tensorrt_rtx_bindings"),
+    _name_distributions("tensorrt_rtx"),
+    "pip install 'beforehand[tensorrt-rtx]'",
+    builds_without_gpu=True,
+    has_runtime_cache=True,
+)
+DATA_CENTRE = Flavour(
+    "tensorrt",
+    "TensorRT",
+    ("tensorrt", "tensorrt_bindings"),
+    _name_distributions("tensorrt"),
+    "pip install 'beforehand[tensorrt]'",
+    builds_without_gpu=False,
+    has_runtime_cache=False,
+)
