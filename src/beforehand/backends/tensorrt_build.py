@@ -13,13 +13,13 @@ from beforehand.errors import BuildError
 from beforehand.records import UNBOUNDED, EngineSpec
 
 _MOST_LINES = 2000
-_NODE = re.compile(r"for node (?P<node>\S+?)[.\s]", re.IGNORECASE)
+_NODE = re.compile(r"(?:for node |failed\. )(?P<node>\{?[^\s{}]+\}?)(?=[.\s])(?: has no runners)?", re.IGNORECASE)
 _TOLD = 400
 # TensorRT's own words, in this order: lack of memory is told as a missing implementation as well.
 _CAUSES = (
     (re.compile(r"out ?of ?memory|cudaErrorMemoryAllocation|requested amount of (gpu|device) memory", re.IGNORECASE),
      causes.DEVICE_MEMORY),
-    (re.compile(r"could not find any implementation", re.IGNORECASE), causes.NO_IMPLEMENTATION),
+    (re.compile(r"could not find any implementation|has no runners that implement it", re.IGNORECASE), causes.NO_IMPLEMENTATION),
     (re.compile(r"std::bad_alloc|cannot allocate memory", re.IGNORECASE), causes.HOST_MEMORY),
 )  # fmt: skip
 

@@ -1,0 +1,98 @@
+"""Small ONNX models as segments, and engines built of them, without TensorFlow."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from beforehand.backends.registry import find_backend
+from beforehand.build_engines.build_engine import build_engine
+from beforehand.build_engines.plan_engines import make_key
+from beforehand.records import Engine, EngineSpec, Shape, ShapeSet
+from beforehand.store.hashing import hash_file
+
+BACKEND = "tensorrt-rtx"
+CHANNELS = 8
+
+
+def write_conv_net(folder: pathlib.Path) -> Any:
+    """Two convolutions, a mean over the image, a matrix product and a softmax, of batches of any size; the model."""
+    import onnx
+    from onnx import helper
+
+    rng = np.random.default_rng(3)
+
+    def constant(name: str, *shape: int) -> Any:
+        return onnx.numpy_helper.from_array(rng.normal(size=shape).astype(np.float32) / 4, name)
+
+    nodes = [
+        helper.make_node("Conv", ["x", "w1"], ["c1"], name="model/conv1", pads=[1, 1, 1, 1]),
+        helper.make_node("Relu", ["c1"], ["r1"], name="model/relu1"),
+        helper.make_node("Conv", ["r1", "w2"], ["c2"], name="model/conv2", strides=[2, 2]),
+        helper.make_node("GlobalAveragePool", ["c2"], ["pooled"], name="model/pool"),
+        helper.make_node("Flatten", ["pooled"], ["flat"], name="model/flat"),
+        helper.make_node("MatMul", ["flat", "w3"], ["logits"], name="model/dense"),
+        helper.make_node("Softmax", ["logits"], ["y"], name="model/softmax"),
+    ]
+    weights = [
+        constant("w1", CHANNELS, 3, 3, 3),
+        constant("w2", CHANNELS, CHANNELS, 3, 3),
+        constant("w3", CHANNELS, 10),
+    ]
+    x = helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [None, 3, 32, 32])
+    outputs = [
+        helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [None, 10]),
+        helper.make_tensor_value_info("flat", onnx.TensorProto.FLOAT, [None, CHANNELS]),
+    ]
+    return save(folder, helper.make_graph(nodes, "g", [x], outputs, weights))
+
+
+def write_nonzero(folder: pathlib.Path) -> Any:
+    """Where a tensor is positive: an output whose shape comes of the values."""
+    import onnx
+    from onnx import helper
+
+    nodes = [
+        helper.make_node("Relu", ["x"], ["r"], name="model/relu"),
+        helper.make_node("NonZero", ["r"], ["y"], name="model/where"),
+    ]
+    x = helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [None, 4])
+    y = helper.make_tensor_value_info("y", onnx.TensorProto.INT64, [2, None])
+    return save(folder, helper.make_graph(nodes, "g", [x], [y]))
+
+
+def save(folder: pathlib.Path, graph: Any) -> Any:
+    import onnx
+
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=8)
+    onnx.checker.check_model(model)
+    onnx.save(model, folder / "segment.onnx")
+    return model
+
+
+def build(folder: pathlib.Path, model: Any, low: Shape, high: Shape = (), **changed: Any) -> Engine:
+    """Build the model in `folder` for its one input."""
+    file = folder / "segment.onnx"
+    backend = find_backend(BACKEND)
+    spec = EngineSpec(
+        "TRTEngineOp_000_000", 0, str(file), ("x",), tuple(value.name for value in model.graph.output),
+        ShapeSet(("x",), (low,), (high,) if high else ()), BACKEND, backend.find_version(), "FP32",
+        backend.describe_target(""), (), "", graph="digest", onnx_sha256=hash_file(file),
+    )  # fmt: skip
+    spec = dataclasses.replace(spec, **changed)
+    return build_engine(dataclasses.replace(spec, key=make_key(spec)), folder)
+
+
+def load(folder: pathlib.Path, engine: Engine) -> Any:
+    data = np.frombuffer((folder / engine.file).read_bytes(), np.uint8)
+    return find_backend(BACKEND).load(data, engine.input_names, engine.output_names)
+
+
+def compute(model: Any, x: np.ndarray[Any, Any]) -> list[np.ndarray[Any, Any]]:
+    """What the model gives, by ONNX's reference implementation, in float64 where it can."""
+    from onnx.reference import ReferenceEvaluator
+
+    return list(ReferenceEvaluator(model).run(None, {"x": x}))

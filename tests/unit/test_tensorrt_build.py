@@ -1,0 +1,148 @@
+"""Engines of TensorRT-RTX, built for real on a machine without a GPU: what goes in, what is refused, and by which name."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+from typing import Any
+
+import pytest
+
+from beforehand.backends import tensorrt_build
+from beforehand.backends.registry import find_backend
+from beforehand.backends.tensorrt import PORTABLE
+from beforehand.backends.tensorrt_flavours import DATA_CENTRE, RTX
+from beforehand.build_engines.build_engine import build_engine
+from beforehand.build_engines.plan_engines import make_key
+from beforehand.errors import BuildError, OptionValueError, PrecisionError
+from beforehand.records import UNBOUNDED, EngineSpec, ShapeSet
+
+onnx = pytest.importorskip("onnx")
+needs_rtx = pytest.mark.skipif(not RTX.find_module(), reason="TensorRT-RTX is not installed (beforehand[tensorrt-rtx])")
+RANGE = ShapeSet(("x",), ((1, 3, 8, 8),), ((8, 3, 8, 8),))
+
+
+def write_model(folder: pathlib.Path, op: str = "Relu", dims: Any = (None, 3, 8, 8), **attributes: Any) -> pathlib.Path:
+    """A convolution, named as TensorFlow's node, and an op."""
+    import numpy as np
+
+    helper = onnx.helper
+    weight = onnx.numpy_helper.from_array(np.random.default_rng(0).random((4, 3, 3, 3), np.float32), "w")
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c"], name="model/conv__7", pads=[1, 1, 1, 1]),
+        helper.make_node(op, ["c"], ["y"], name="model/last", **attributes),
+    ]
+    x = helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, list(dims))
+    dtype = onnx.TensorProto.INT64 if op == "NonZero" else onnx.TensorProto.FLOAT
+    graph = helper.make_graph(nodes, "g", [x], [helper.make_tensor_value_info("y", dtype, None)], [weight])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    onnx.save(model, folder / "segment.onnx")
+    return folder / "segment.onnx"
+
+
+def make_spec(file: pathlib.Path, shapes: ShapeSet = RANGE, **changed: Any) -> EngineSpec:
+    backend = find_backend("tensorrt-rtx")
+    spec = EngineSpec(
+        "TRTEngineOp_000_000", 0, str(file), ("x",), ("y",), shapes, "tensorrt-rtx", backend.find_version(), "FP32",
+        PORTABLE, (), "", graph="digest",
+    )  # fmt: skip
+    spec = dataclasses.replace(spec, **changed)
+    return dataclasses.replace(spec, key=make_key(spec))
+
+
+@needs_rtx
+def test_the_network_is_strongly_typed_and_has_what_the_model_has(tmp_path: pathlib.Path) -> None:
+    trt = RTX.import_module()
+    logger = tensorrt_build.make_logger(trt, is_silent=True)
+    parsed = tensorrt_build.parse(trt, logger, trt.Builder(logger), str(write_model(tmp_path)))
+    network = parsed.network
+    assert parsed.refusal is None
+    assert network.get_flag(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
+    inputs = [network.get_input(index) for index in range(network.num_inputs)]
+    assert [(item.name, tuple(item.shape), item.dtype) for item in inputs] == [("x", (-1, 3, 8, 8), trt.float32)]
+    types = {network.get_layer(index).type for index in range(network.num_layers)}
+    assert {trt.LayerType.CONVOLUTION, trt.LayerType.ACTIVATION} <= types
+    output = network.get_output(0)
+    assert (output.name, tuple(output.shape), output.dtype) == ("y", (-1, 4, 8, 8), trt.float32)
+
+
+@needs_rtx
+@pytest.mark.parametrize("shapes", [RANGE, ShapeSet(("x",), ((2, 3, 8, 8),))], ids=["range", "one shape"])
+def test_engines_are_built_where_there_is_no_gpu(shapes: ShapeSet, tmp_path: pathlib.Path) -> None:
+    phases: list[str] = []
+    engine = build_engine(make_spec(write_model(tmp_path), shapes), tmp_path, report=lambda p: phases.append(p.phase))
+    assert engine.bytes > 10_000
+    assert (engine.backend, engine.target) == ("tensorrt-rtx", PORTABLE)
+    assert "compiling" in phases
+
+
+@needs_rtx
+@pytest.mark.parametrize("target", ["cuda-sm_89", "cuda-sm_80+sm_120"])
+def test_engines_for_some_gpus(target: str, tmp_path: pathlib.Path) -> None:
+    assert find_backend("tensorrt-rtx").describe_target(target) == target
+    assert build_engine(make_spec(write_model(tmp_path), target=target), tmp_path).target == target
+
+
+@needs_rtx
+def test_a_gpu_that_the_release_does_not_know_is_told_with_those_that_it_does(tmp_path: pathlib.Path) -> None:
+    with pytest.raises(BuildError, match=r"cannot build for SM12.*it knows SM75, SM80") as caught:
+        build_engine(make_spec(write_model(tmp_path), target="cuda-sm_12"), tmp_path)
+    assert caught.value.cause == "target"
+
+
+@needs_rtx
+def test_every_node_that_the_parser_refuses_is_named(tmp_path: pathlib.Path) -> None:
+    file = write_model(tmp_path, "Det")
+    refusal = find_backend("tensorrt-rtx").check_model(str(file))
+    assert refusal is not None
+    assert refusal.nodes == ("model/last",)
+    assert "does not take Det (UNSUPPORTED_NODE)" in refusal.reason
+    with pytest.raises(BuildError, match="Nodes blamed: model/last") as caught:
+        build_engine(make_spec(file), tmp_path)
+    assert (caught.value.cause, caught.value.nodes) == ("unsupported", ("model/last",))
+
+
+@needs_rtx
+def test_a_node_without_an_implementation_is_named(tmp_path: pathlib.Path) -> None:
+    file = write_model(tmp_path, "NonZero")
+    assert find_backend("tensorrt-rtx").check_model(str(file)) is None  # the parser takes it
+    with pytest.raises(BuildError, match="has no runners that implement it") as caught:
+        build_engine(make_spec(file), tmp_path)
+    assert (caught.value.cause, caught.value.nodes) == ("no-implementation", ("model/last",))
+
+
+@needs_rtx
+def test_a_dimension_without_a_largest_size_is_refused(tmp_path: pathlib.Path) -> None:
+    shapes = ShapeSet(("x",), ((1, 3, 8, 8),), ((UNBOUNDED, 3, 8, 8),))
+    with pytest.raises(BuildError, match="has an input of any size") as caught:
+        build_engine(make_spec(write_model(tmp_path), shapes), tmp_path)
+    assert caught.value.cause == "range"
+
+
+@needs_rtx
+def test_what_is_found_is_told_without_a_gpu_too() -> None:
+    backend = find_backend("tensorrt-rtx")
+    probe = backend.probe()
+    assert probe.usable
+    assert probe.version
+    if not backend.list_targets_here():
+        assert "engines are built here for others" in probe.device
+
+
+def test_without_the_package_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    for flavour in (RTX, DATA_CENTRE):
+        monkeypatch.setattr(type(flavour), "find_module", lambda self: "")
+        probe = find_backend(flavour.name).probe()
+        assert (probe.usable, probe.version) == (False, "")
+        assert probe.advice == f"pip install 'beforehand[{flavour.name}]'"
+
+
+@pytest.mark.parametrize("target", ["cuda", "cuda-sm_", "cuda-sm_89+", "cpu-x86_64", "sm_89"])
+def test_a_target_that_is_none_is_refused(target: str) -> None:
+    with pytest.raises(OptionValueError, match=r"BH102 target is .*cuda-sm_89"):
+        find_backend("tensorrt-rtx").describe_target(target)
+
+
+def test_a_precision_that_it_does_not_have_yet_is_refused() -> None:
+    with pytest.raises(PrecisionError, match="FP16 is not available with the backend tensorrt-rtx"):
+        find_backend("tensorrt-rtx").check_precision("FP16")
