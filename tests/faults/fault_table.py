@@ -129,17 +129,22 @@ def run_openvino(**changed: Any) -> Callable[[Fault, pathlib.Path], BuildError |
 
 
 def run_within_compilation(choose: Callable[[Progress, Progress], BuildSettings]) -> Any:
-    """A first build tells when OpenVINO begins to compile a model of 80 MB, and what it then takes; a second one is bounded."""
+    """A first build tells when OpenVINO begins to compile a model of 80 MB, and what it then takes; a second one is bounded.
+
+    On a busy machine the second may be at something else by then: it is tried a few times.
+    """
 
     def run(fault: Fault, folder: pathlib.Path) -> BuildError | None:
         spec = make_spec(folder, "openvino", weights=20 * MEGABYTE)
-        told: list[Progress] = []
-        error = build(spec, folder, IN_A_MINUTE, report=told.append)
-        begun = next(progress for progress in told if progress.phase == COMPILING)
-        after = next(progress for progress in told if progress.phase == WRITING)
-        error = error or build(spec, folder, choose(begun, after))
-        assert error is None or COMPILING in error.why, error.why
-        return error
+        for _ in range(8):
+            told: list[Progress] = []
+            error = build(spec, folder, IN_A_MINUTE, report=told.append)
+            begun = next(progress for progress in told if progress.phase == COMPILING)
+            after = next(progress for progress in told if progress.phase == WRITING)
+            error = error or build(spec, folder, choose(begun, after))
+            if error is not None and COMPILING in error.why:
+                return error
+        raise AssertionError(f"it never failed while it compiled: {error}")
 
     return run
 
