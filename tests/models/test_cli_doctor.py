@@ -34,7 +34,9 @@ def test_all_is_well_here() -> None:
     assert done.returncode == 0, done.stdout
     assert found["ok"]
     assert found["format_version"] == 1
-    [backend] = found["backends"]
+    backend, *others = found["backends"]
+    assert [other["name"] for other in others] == ["tensorrt-rtx", "tensorrt"]
+    assert all(other["usable"] or other["advice"] for other in others)
     assert (backend["name"], backend["usable"], backend["default"]) == ("openvino", True, True)
     assert backend["version"]
     assert found["tensorflow"]["found"]

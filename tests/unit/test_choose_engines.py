@@ -64,6 +64,14 @@ def test_less_than_the_machine_has_does_not_fit_either() -> None:
         assert fits(engine, HERE) == (level == "avx512")
 
 
+def test_a_machine_may_run_engines_of_several_targets() -> None:
+    gpu = Fingerprint("tensorrt", "1.4", "cuda-ampere+, cuda-sm_90", ("cuda-ampere+", "cuda-sm_90"))
+    for target, runs in (("cuda-ampere+", True), ("cuda-sm_90", True), ("cuda-sm_89", False), (gpu.target, False)):
+        assert fits(make_engine(Fingerprint("tensorrt", "1.4", target)), gpu) is runs
+    no_gpu = Fingerprint("tensorrt", "1.4", "no device that its engines run on")
+    assert not fits(make_engine(Fingerprint("tensorrt", "1.4", "cuda-ampere+")), no_gpu)
+
+
 def test_where_a_backend_is_not_installed_nothing_of_it_fits() -> None:
     absent = dataclasses.replace(HERE, version="")
     assert not fits(make_engine(HERE), absent)

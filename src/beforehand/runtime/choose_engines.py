@@ -20,7 +20,7 @@ _log = logging.getLogger("beforehand")
 class Fingerprint:
     """What engines are built for: a backend in one version, and a target. The version is empty where there is none.
 
-    Of a machine, `accepted` are the targets of engines that run on it.
+    Of a machine, `accepted` are the targets of engines that run on it; empty stands for `target` alone.
     """
 
     backend: str
@@ -62,8 +62,13 @@ def find_fingerprints(backends: Iterable[str]) -> dict[str, Fingerprint]:
 
 
 def fits(engine: Engine, here: Fingerprint) -> bool:
-    """Whether an engine may be opened on a machine: version and backend must be equal, and its target one that runs there."""
-    return bool(here.version) and engine.backend_version == here.version and engine.target in here.accepted
+    """Whether an engine may be opened on a machine: its backend in the same version, and a target that runs there.
+
+    For OpenVINO that is the machine's own target alone: it refuses an engine for fewer instruction sets too.
+    """
+    made_for = find_fingerprint(engine)
+    is_same = (made_for.backend, made_for.version) == (here.backend, here.version) and bool(here.version)
+    return is_same and engine.target in (here.accepted or (here.target,))
 
 
 def choose_engines(engines: Iterable[Engine], fingerprints: Mapping[str, Fingerprint]) -> Chosen:
