@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from beforehand.loaded import reset_stats as reset_stats
     from beforehand.loaded import set_policies as set_policies
     from beforehand.loaded import stats as stats
+    from beforehand.runtime.standalone import load as load
     from beforehand.targets import add_target as add_target
     from beforehand.targets import slim as slim
 
@@ -35,6 +36,7 @@ _PUBLIC = {
     "enable": "beforehand.loaded",
     "errors": "",
     "last_error": "beforehand.errors",
+    "load": "beforehand.runtime.standalone",
     "reset_stats": "beforehand.loaded",
     "set_policies": "beforehand.loaded",
     "slim": "beforehand.targets",
@@ -51,6 +53,7 @@ __all__ = [
     "enable",
     "errors",
     "last_error",
+    "load",
     "reset_stats",
     "set_policies",
     "slim",

@@ -35,7 +35,8 @@ BeforehandError
 │   ├── NoEnginesError        BH602  an object that holds no engines (ValueError)
 │   ├── ContractError         BH603  TensorFlow no longer carries the saved form (RuntimeError)
 │   ├── UnseenShapeError      BH604  shapes that no engine serves, and on_unseen_shape="error" (ValueError)
-│   └── EngineMismatchError   BH605  engines for another machine or version, and on_mismatch="error" (RuntimeError)
+│   ├── EngineMismatchError   BH605  engines for another machine or version, and on_mismatch="error" (RuntimeError)
+│   └── NativePartsError      BH606  a signature that cannot run without TensorFlow (ValueError)
 └── BackendError              BH701  a backend that is unknown or cannot be used here (RuntimeError)
 """
 
@@ -319,6 +320,16 @@ class EngineMismatchError(RunError, RuntimeError):
     """
 
     code = "BH605"
+
+
+class NativePartsError(RunError, ValueError):
+    """A signature of a model opened by `beforehand.load` has parts that only TensorFlow can run; `nodes` has their names."""
+
+    code = "BH606"
+
+    def __init__(self, what: str, *, nodes: tuple[str, ...] = (), why: str = "", advice: str = "") -> None:
+        self.nodes = nodes
+        super().__init__(what, why=why, advice=advice)
 
 
 class BackendError(BeforehandError, RuntimeError):

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from beforehand.errors import NoEnginesError
+
+if TYPE_CHECKING:
+    from beforehand.runtime.model_runtime import ModelRuntime
 
 
 def stats(loaded: Any) -> dict[str, Any]:
     """Counters of a loaded model, as plain data.
 
     Args:
-        loaded: What `tf.saved_model.load` gave, a module that holds it, a function of it, or a `Converter`'s function.
+        loaded: What `tf.saved_model.load` or `beforehand.load` gave, a module that holds it, a function of it, or a `Converter`'s function.
 
     Returns:
         A dict of plain data:
@@ -33,12 +36,10 @@ def stats(loaded: Any) -> dict[str, Any]:
     Raises:
         NoEnginesError: BH602, it was not converted, or loaded while beforehand was not imported.
     """
-    from beforehand.runtime import models  # noqa: PLC0415
-
     merged: dict[str, Any] = {"signatures": {}, "engine_seconds": {}, "engines": [], "builds": 0, "failed_builds": []}
     merged |= {"unseen_shapes": [], "more_unseen_calls": 0}
-    for key in _find_keys(loaded):
-        found = models.find_model(key).list_stats()
+    for model in _find_models(loaded):
+        found = model.list_stats()
         for name, calls in found["signatures"].items():
             before = merged["signatures"].setdefault(name, dict.fromkeys(calls, 0))
             merged["signatures"][name] = {counter: before[counter] + count for counter, count in calls.items()}
@@ -55,10 +56,8 @@ def reset_stats(loaded: Any) -> None:
     Raises:
         NoEnginesError: BH602, as `stats`.
     """
-    from beforehand.runtime import models  # noqa: PLC0415
-
-    for key in _find_keys(loaded):
-        models.find_model(key).reset_stats()
+    for model in _find_models(loaded):
+        model.reset_stats()
 
 
 def set_policies(loaded: Any, **policies: Any) -> None:
@@ -80,12 +79,10 @@ def set_policies(loaded: Any, **policies: Any) -> None:
         NoEnginesError: BH602, as `stats`.
     """
     from beforehand.records import Policies  # noqa: PLC0415
-    from beforehand.runtime import models  # noqa: PLC0415
     from beforehand.runtime.choose_policies import change_policies  # noqa: PLC0415
 
     change_policies(Policies(), policies)
-    for key in _find_keys(loaded):
-        model = models.find_model(key)
+    for model in _find_models(loaded):
         model.set_policies(change_policies(model.policies, policies))
 
 
@@ -114,13 +111,16 @@ def disabled() -> Iterator[None]:
         yield
 
 
-def _find_keys(loaded: Any) -> tuple[int, ...]:
+def _find_models(loaded: Any) -> tuple[ModelRuntime, ...]:
+    alone = getattr(loaded, "beforehand_runtime", None)  # of `beforehand.load`: TensorFlow is not asked
+    if alone is not None:
+        return (alone,)
     from beforehand.runtime import models, tensorflow_private  # noqa: PLC0415
 
     keys = tuple(key for key in tensorflow_private.find_keys(loaded) if models.is_open(key))
     if not keys:
         raise _refuse(loaded)
-    return keys
+    return tuple(models.find_model(key) for key in keys)
 
 
 def _refuse(loaded: Any) -> NoEnginesError:

@@ -56,11 +56,24 @@ def parse(trt: Any, logger: Any, builder: Any, onnx_file: str) -> Parsed:
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = trt.OnnxParser(network, logger)
     if parser.parse_from_file(onnx_file):
-        return Parsed(network, parser, None)
+        return Parsed(network, parser, _refuse_shape_inputs(network, onnx_file))
     errors = [parser.get_error(index) for index in range(parser.num_errors)]
     nodes = tuple(dict.fromkeys(error.node_name() for error in errors if error.node_name()))
     reasons = "; ".join(dict.fromkeys(_describe_error(error) for error in errors))[:_TOLD]
     return Parsed(network, parser, Refusal(reasons or "TensorRT's parser refused it without a word", nodes))
+
+
+def _refuse_shape_inputs(network: Any, onnx_file: str) -> Refusal | None:
+    """Inputs that are read as shapes: TensorRT wants bounds of their values, which nobody has named."""
+    inputs = (network.get_input(index) for index in range(network.num_inputs))
+    names = {tensor.name for tensor in inputs if tensor.is_shape_tensor}
+    if not names:
+        return None
+    import onnx  # noqa: PLC0415 (conversions have it)
+
+    nodes = onnx.load(onnx_file, load_external_data=False).graph.node
+    readers = tuple(dict.fromkeys(node.name for node in nodes if names.intersection(node.input) and node.name))
+    return Refusal(f"TensorRT reads {', '.join(sorted(names))} as a shape, and wants bounds of its values", readers)
 
 
 def _describe_error(error: Any) -> str:
@@ -91,7 +104,7 @@ def build_engine(trt: Any, spec: EngineSpec, capabilities: Sequence[str], report
     config = builder.create_builder_config()
     config.clear_flag(trt.BuilderFlag.TF32)  # FP32 is FP32
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
-    config.add_optimization_profile(_make_profile(builder, parsed.network, spec))
+    config.add_optimization_profile(_make_profile(builder, spec))
     if capabilities:
         config.num_compute_capabilities = len(capabilities)
         for index, name in enumerate(capabilities):
@@ -106,7 +119,7 @@ def build_engine(trt: Any, spec: EngineSpec, capabilities: Sequence[str], report
     return bytes(memoryview(engine))
 
 
-def _make_profile(builder: Any, network: Any, spec: EngineSpec) -> Any:
+def _make_profile(builder: Any, spec: EngineSpec) -> Any:
     """The one profile of an engine: smallest, best and largest shapes of each input."""
     shapes = spec.shapes
     if not shapes.is_bounded:
@@ -116,15 +129,9 @@ def _make_profile(builder: Any, network: Any, spec: EngineSpec) -> Any:
         )  # fmt: skip
     profile = builder.create_optimization_profile()
     largest = shapes.max_shapes or shapes.shapes
-    inputs = {network.get_input(index).name: network.get_input(index) for index in range(network.num_inputs)}
     for name, low, best, high in zip(
         spec.input_names, shapes.shapes, shapes.opt_shapes or largest, largest, strict=True
     ):
-        if inputs[name].is_shape_tensor:
-            raise BuildError(
-                f"the input {name} of {spec.segment} is a shape", cause=causes.UNSUPPORTED,
-                why="TensorRT wants bounds of its values, which nobody has named",
-            )  # fmt: skip
         profile.set_shape(name, low, best, high)
     return profile
 

@@ -34,6 +34,7 @@ class EngineTable:
         self._reloads = 0
         self._warned = False
         self.performance_hint = policies.performance_hint
+        self.what_follows = "Such calls run natively, in TensorFlow."  # where an engine fails, for the log
 
     def add(self, engine: LoadedEngine) -> None:
         """Serve the engine's shapes with it from now on; a range only where there is no engine of that very shape."""

@@ -28,6 +28,7 @@ class Table(Protocol):
 
     lock: threading.RLock
     performance_hint: str
+    what_follows: str
 
     def make_room(self, engine: LoadedEngine) -> None:
         """The engine is about to be opened."""
@@ -131,7 +132,7 @@ class LoadedEngine:
         record_error(error)
         if not self._told:
             self._told = True
-            _log.warning("%s Such calls run natively, in TensorFlow.", error)
+            _log.warning("%s %s", error, self._table.what_follows)
         return error
 
     def close(self) -> None:

@@ -17,6 +17,7 @@ from beforehand.errors import BeforehandError, EngineRunError, IntegrityError, U
 from beforehand.records import Engine, Manifest, Policies, SegmentRecord, ShapeSet, Signature
 from beforehand.runtime.background_builds import BackgroundBuilds
 from beforehand.runtime.build_requests import BuildRequests
+from beforehand.runtime.check_shapes import check_shapes
 from beforehand.runtime.choose_engines import (
     answer_mismatch,
     choose_engines,
@@ -106,6 +107,31 @@ class ModelRuntime:
             answer_mismatch(chosen.foreign, mismatch, model.policies.on_mismatch, model.builds)
         return model
 
+    @classmethod
+    def open_alone(cls, file: pathlib.Path, manifest: Manifest) -> ModelRuntime:
+        """The model of a manifest where there is no TensorFlow to answer what engines do not.
+
+        Raises:
+            EngineMismatchError: BH605, none of its engines runs on this machine.
+        """
+        model = cls(manifest.signatures, manifest.segments, file.parent, manifest.policies)
+        model.keep_files([engine.file for engine in manifest.engines])
+        if manifest.sources:
+            model.builds = BackgroundBuilds(model, manifest, layout.find_saved_model(file))
+        here = find_fingerprints(engine.backend for engine in manifest.engines)
+        chosen = choose_engines(manifest.engines, here)
+        mismatch = describe_mismatch(chosen, here, layout.find_saved_model(file)) if chosen.foreign else None
+        if mismatch is not None and not chosen.usable:
+            raise mismatch
+        if mismatch is not None:
+            _log.warning("%s Calls of their shapes are refused.", mismatch)
+        for table in model._tables:
+            table.what_follows = "Such calls are refused."
+        for engine in chosen.usable:
+            model.add_engine(engine)
+        model.foreign = chosen.foreign
+        return model
+
     def keep_files(self, names: Sequence[str]) -> None:
         """Count these files among those of the model, whether or not they can be used here."""
         self._files.update(dict.fromkeys(names))
@@ -174,6 +200,39 @@ class ModelRuntime:
             return None
         shapes = tuple([array.shape for array in inputs])
         return self._ask_engines(signature, segment, shapes, inputs)[0]
+
+    def run_alone(self, signature: int, segment: int, inputs: _Arrays) -> list[np.ndarray[Any, Any]]:
+        """As `run`, where there is no TensorFlow: what no engine answers is an error.
+
+        Raises:
+            SampleError: BH122, shapes that the segment cannot have.
+            UnseenShapeError: BH604, no engine serves these shapes; with `on_unseen_shape` "build" one is asked for.
+            IntegrityError: BH503, EngineRunError: BH601, the engine that serves them cannot be opened or run.
+        """
+        shapes = tuple([array.shape for array in inputs])
+        outputs, failures = self._ask_engines(signature, segment, shapes, inputs)
+        if outputs is not None:
+            return outputs
+        if failures:
+            raise failures[0]
+        record = self.segments[segment]
+        check_shapes(record.inputs, shapes)
+        self._unseen.add(segment, shapes)
+        is_asked = (
+            self.policies.on_unseen_shape == "build" and self.builds is not None and all(0 not in s for s in shapes)
+        )
+        if is_asked and self.builds is not None:
+            self.builds.request(
+                segment, self._widen(ShapeSet(tuple(spec.name for spec in record.inputs), shapes), record)
+            )
+        text = ", ".join("x".join(map(str, shape)) or "scalar" for shape in shapes)
+        raise UnseenShapeError(
+            f"{record.name} has no engine for the shapes {text}",
+            why=f"it has engines for {self._tables[segment].describe()}, and without TensorFlow nothing else can answer",
+            advice="again in a while: an engine is being built"
+            if is_asked
+            else "build for these shapes, or for a range of them",
+        )
 
     def _ask_engines(
         self, signature: int, segment: int, shapes: Shapes, inputs: _Arrays
