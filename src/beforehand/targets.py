@@ -51,6 +51,7 @@ def add_target(
     folder: str | os.PathLike[str],
     target: str = "",
     *,
+    backend: str = "",
     on_event: OnEvent | None = None,
     cancel: threading.Event | None = None,
     **options: Any,
@@ -63,6 +64,8 @@ def add_target(
     Args:
         folder: A converted SavedModel.
         target: Instead of this machine, one with fewer instruction sets: `cpu-x86_64+avx2`.
+        backend: Who builds; by default the conversion's. `tensorrt-rtx` adds engines for GPUs to a model that has some for
+            CPUs, also on a machine that has no GPU; each machine then runs its own.
         on_event: Called with each `BuildEvent`.
         cancel: Once it is set, the build ends within seconds.
         **options: Of `beforehand.options.Options`, those of how engines are built: `timeout_s`, `max_build_memory_bytes`,
@@ -82,7 +85,7 @@ def add_target(
     check_names(options, BUILD_OPTIONS)
     settings = make_options(options)
     folder = pathlib.Path(folder)
-    manifest, specs = plan_target(folder, target)
+    manifest, specs = plan_target(folder, target, backend)
     _check_writable(folder)
     with (
         tempfile.TemporaryDirectory(prefix="beforehand-") as scratch,
@@ -101,7 +104,7 @@ def add_target(
     return result.engines
 
 
-def plan_target(folder: pathlib.Path, target: str = "") -> tuple[Manifest, list[EngineSpec]]:
+def plan_target(folder: pathlib.Path, target: str = "", backend: str = "") -> tuple[Manifest, list[EngineSpec]]:
     """The manifest of a converted SavedModel, and what `add_target` would make for it.
 
     Raises:
@@ -114,9 +117,9 @@ def plan_target(folder: pathlib.Path, target: str = "") -> tuple[Manifest, list[
             why="it was slimmed, saved again by TensorFlow, or converted before sources were kept",
             advice="convert the original SavedModel again",
         )
-    backend = find_backend(str(dict(manifest.options)["backend"]))
-    check_usable(backend)
-    return manifest, _plan(folder, manifest, backend, target)
+    builder = find_backend(backend or str(dict(manifest.options)["backend"]))
+    check_usable(builder)
+    return manifest, _plan(folder, manifest, builder, target)
 
 
 def _check_writable(folder: pathlib.Path) -> None:

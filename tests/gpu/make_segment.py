@@ -50,20 +50,6 @@ def write_conv_net(folder: pathlib.Path) -> Any:
     return save(folder, helper.make_graph(nodes, "g", [x], outputs, weights))
 
 
-def write_nonzero(folder: pathlib.Path) -> Any:
-    """Where a tensor is positive: an output whose shape comes of the values."""
-    import onnx
-    from onnx import helper
-
-    nodes = [
-        helper.make_node("Relu", ["x"], ["r"], name="model/relu"),
-        helper.make_node("NonZero", ["r"], ["y"], name="model/where"),
-    ]
-    x = helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [None, 4])
-    y = helper.make_tensor_value_info("y", onnx.TensorProto.INT64, [2, None])
-    return save(folder, helper.make_graph(nodes, "g", [x], [y]))
-
-
 def save(folder: pathlib.Path, graph: Any) -> Any:
     import onnx
 

@@ -72,6 +72,18 @@ def test_a_machine_may_run_engines_of_several_targets() -> None:
     assert not fits(make_engine(Fingerprint("tensorrt", "1.4", "cuda-ampere+")), no_gpu)
 
 
+def test_where_there_is_a_gpu_its_engines_come_before_those_of_the_cpu() -> None:
+    gpu = Fingerprint("tensorrt", "1.4", "cuda-ampere+", ("cuda-ampere+",))
+    own = make_engine(gpu, make_range(1, 8))
+    inside, outside = make_engine(HERE, 2), make_engine(HERE, 9)
+    elsewhere = make_engine(HERE, 2, segment=1)
+    both = choose_engines([inside, outside, own, elsewhere], {"openvino": HERE, "tensorrt": gpu})
+    assert both == Chosen((outside, own, elsewhere), ())
+    no_gpu = dataclasses.replace(gpu, target="no device", accepted=())
+    alone = choose_engines([inside, outside, own], {"openvino": HERE, "tensorrt": no_gpu})
+    assert alone == Chosen((inside, outside), (own,))
+
+
 def test_where_a_backend_is_not_installed_nothing_of_it_fits() -> None:
     absent = dataclasses.replace(HERE, version="")
     assert not fits(make_engine(HERE), absent)

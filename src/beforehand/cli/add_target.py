@@ -6,7 +6,9 @@ more. Neither the original model nor TensorFlow is needed.
 
   beforehand add-target resnet50_engines
   beforehand add-target resnet50_engines --target cpu-x86_64+avx2
+  beforehand add-target resnet50_engines --backend tensorrt-rtx
 
+--backend tensorrt-rtx: engines for NVIDIA GPUs, built here whether or not there is one; each machine runs its own.
 --target: a CPU with fewer instruction sets than this one. What cannot be built here is refused, with what can.
 """
 
@@ -30,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("folder", metavar="DIR", type=pathlib.Path, help="folder of a converted SavedModel")
     add("--target", default="", help="what to build for (default: this machine)")
+    add("--backend", default="", help="who builds: openvino, tensorrt-rtx, tensorrt (default: the conversion's)")
     add("--dry-run", action="store_true", help="build nothing: print what would be built")
     add_build_arguments(parser)
 
@@ -38,11 +41,11 @@ def run(arguments: argparse.Namespace) -> int:
     """Build and print what was built; 0, or an error of beforehand."""
     options = read_build_options(arguments)
     if arguments.dry_run:
-        _, specs = plan_target(arguments.folder, arguments.target)
+        _, specs = plan_target(arguments.folder, arguments.target, arguments.backend)
         print("\n".join(format_plan(make_plan(specs, CacheFolder(), arguments.workers))))
         return 0
     with show_progress(choose_progress(arguments.progress)):
-        engines = add_target(arguments.folder, arguments.target, **options)
+        engines = add_target(arguments.folder, arguments.target, backend=arguments.backend, **options)
     if not engines:
         print(f"{arguments.folder} has all engines for {arguments.target or 'this machine'}: nothing was built")
         return 0

@@ -83,7 +83,22 @@ def choose_engines(engines: Iterable[Engine], fingerprints: Mapping[str, Fingerp
     for engine in engines:
         here = fingerprints.get(engine.backend)
         (usable if here is not None and fits(engine, here) else others).append(engine)
-    return Chosen(tuple(usable), tuple(engine for engine in others if not any(_serves(own, engine) for own in usable)))
+    chosen = _prefer_devices(usable)
+    return Chosen(chosen, tuple(engine for engine in others if not any(_serves(own, engine) for own in usable)))
+
+
+def _prefer_devices(engines: Sequence[Engine]) -> tuple[Engine, ...]:
+    """Without those for the CPU whose shapes an engine for another device serves: that is what the device is there for."""
+    on_devices = [engine for engine in engines if not _is_for_cpu(engine)]
+    return tuple(
+        engine
+        for engine in engines
+        if not (_is_for_cpu(engine) and any(_serves(other, engine) for other in on_devices))
+    )
+
+
+def _is_for_cpu(engine: Engine) -> bool:
+    return engine.target.startswith("cpu")
 
 
 def _serves(engine: Engine, other: Engine) -> bool:
