@@ -182,6 +182,20 @@ def test_cancel_ends_a_build_that_hangs_and_keeps_what_was_finished(run: Any) ->
     assert resumed.list_kinds().count(events.CACHED) == 2
 
 
+def test_cancel_is_raised_also_where_the_last_build_ended_first(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once it was not: the build that was cancelled was no longer counted among those left."""
+    from beforehand.build_engines import build_all as module
+
+    monkeypatch.setattr(module, "_WAKE_S", 30.0)  # so that the news of its end comes before `cancel` is looked at
+    monkeypatch.setattr(module.Teller, "tell_progress", lambda self, job, progress: None)
+    told = run(**{"*": "hang"})
+    told.specs = told.specs[:1]
+    threading.Timer(1.0, told.cancel.set).start()
+    with pytest.raises(BuildCancelledError, match="0 engines finished and 1 not"):
+        told.build()
+    check_nothing_left(told)
+
+
 def test_ctrl_c_is_raised_and_leaves_nothing(run: Any) -> None:
     told = run(**{"*": "hang"})
 

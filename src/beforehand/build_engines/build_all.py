@@ -139,6 +139,7 @@ class _Run:
         self._engines: list[Engine] = []
         self._failures: list[BuildError] = []
         self._count = len(jobs)
+        self._cancelled = 0
         self._plan = plan_jobs([job.spec for job in jobs], maker.cache, maker.settings)
         self._teller = Teller(hooks.on_event, maker.cache, jobs, maker.settings.workers)
         self._admission = Admission(maker.cache, maker.settings)
@@ -209,6 +210,7 @@ class _Run:
             self._hooks.on_engine(news.engine)
             self._teller.tell_made(job, news)
         elif isinstance(news, BuildCancelledError):
+            self._cancelled += 1
             self._teller.tell_cancelled(job)
         elif isinstance(news, BuildError):
             self._take_failure(job, news)
@@ -238,7 +240,7 @@ class _Run:
             self._again.clear()
 
     def _raise_cancelled(self) -> None:
-        left = len(self._active) + len(self._waiting) + len(self._again)
+        left = len(self._active) + len(self._waiting) + len(self._again) + self._cancelled
         if left:
             raise BuildCancelledError(
                 f"the build was cancelled with {len(self._engines)} engines finished and {left} not",
