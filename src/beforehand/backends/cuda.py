@@ -44,10 +44,16 @@ def check(call: str, *arguments: Any) -> Any:
     Raises:
         CudaError: It failed.
     """
-    status, *rest = getattr(import_runtime(), call)(*arguments)
-    if int(status):
+    found = _find_call(call)(*arguments)
+    status = found[0]
+    if status != 0:
         raise CudaError(call, status.name)
-    return rest[0] if len(rest) == 1 else tuple(rest)
+    return found[1] if len(found) == 2 else found[1:]
+
+
+@functools.cache
+def _find_call(name: str) -> Any:
+    return getattr(import_runtime(), name)
 
 
 @functools.cache

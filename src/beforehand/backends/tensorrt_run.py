@@ -7,6 +7,7 @@ captures each shape as a CUDA graph and specialises kernels for it before its fi
 from __future__ import annotations
 
 import ctypes
+import math
 import threading
 from collections.abc import Sequence
 from typing import Any
@@ -112,80 +113,96 @@ class _Buffer:
 
 
 class _Slot:
-    """What one caller needs: a context, a stream and buffers."""
+    """What one caller needs: a context, a stream and buffers. All that follows from the shapes is done when they change."""
 
     def __init__(self, trt: Any, context: Any, outputs: Sequence[tuple[str, np.dtype[Any]]]) -> None:
-        self._context = context
-        self._stream = cuda.check("cudaStreamCreateWithFlags", cuda.import_runtime().cudaStreamNonBlocking)
+        runtime = cuda.import_runtime()
+        self._trt, self._context = trt, context
+        self._stream = cuda.check("cudaStreamCreateWithFlags", runtime.cudaStreamNonBlocking)
+        self._handle = int(self._stream)
+        self._to_device = runtime.cudaMemcpyKind.cudaMemcpyHostToDevice
+        self._to_host = runtime.cudaMemcpyKind.cudaMemcpyDeviceToHost
         self._outputs = outputs
         self._inputs: dict[str, _Buffer] = {}
-        self._allocators = {name: _make_allocator(trt) for name, _ in outputs}
-        self._shapes: tuple[tuple[int, ...], ...] = ()
-        for name, allocator in self._allocators.items():
-            context.set_output_allocator(name, allocator)
+        self._results = {name: _Buffer() for name, _ in outputs}
+        self._allocators: dict[str, Any] = {}  # of outputs whose shape comes of the values
+        self._shapes: tuple[tuple[int, ...], ...] | None = None
+        self._found: list[tuple[int, ...]] = []  # shapes of the outputs
 
     def run(
         self, specs: Sequence[tuple[str, np.dtype[Any]]], inputs: Sequence[np.ndarray[Any, Any]]
     ) -> list[np.ndarray[Any, Any]]:
-        runtime = cuda.import_runtime()
-        shapes = tuple(array.shape for array in inputs)
+        shapes = tuple([array.shape for array in inputs])
+        if shapes != self._shapes:
+            self._shapes = None  # until all is set
+            self._set_shapes(specs, inputs)
+            self._shapes = shapes
+        for (name, _), array in zip(specs, inputs, strict=True):
+            buffer = self._inputs[name]
+            np.copyto(np.ndarray(array.shape, array.dtype, buffer.view.data), array)
+            self._copy(buffer.device, buffer.host, array.nbytes, self._to_device)
+        if not self._context.execute_async_v3(self._handle):
+            raise EngineRunError("TensorRT could not run the engine")
+        if self._allocators:
+            cuda.check("cudaStreamSynchronize", self._stream)
+            self._read_shapes()
+        return self._fetch()
+
+    def _set_shapes(self, specs: Sequence[tuple[str, np.dtype[Any]]], inputs: Sequence[np.ndarray[Any, Any]]) -> None:
         for (name, _), array in zip(specs, inputs, strict=True):
             buffer = self._inputs.setdefault(name, _Buffer())
-            is_other = buffer.grow(max(1, array.nbytes))
-            if is_other:
+            if buffer.grow(max(1, array.nbytes)):
                 self._context.set_tensor_address(name, buffer.device)
-            if shapes != self._shapes and not self._context.set_input_shape(name, array.shape):
+            if not self._context.set_input_shape(name, array.shape):
                 raise EngineRunError(f"TensorRT does not take the shape {array.shape} of {name}")
-            buffer.view[: array.nbytes].view(array.dtype).reshape(array.shape)[...] = array
-            cuda.check(
-                "cudaMemcpyAsync", buffer.device, buffer.host, array.nbytes,
-                runtime.cudaMemcpyKind.cudaMemcpyHostToDevice, self._stream,
-            )  # fmt: skip
-        self._shapes = shapes
-        if not self._context.execute_async_v3(int(self._stream)):
-            raise EngineRunError("TensorRT could not run the engine")
-        found = [self._fetch(name, dtype) for name, dtype in self._outputs]
+        self._found = [tuple(self._context.get_tensor_shape(name)) for name, _ in self._outputs]
+        for (name, dtype), shape in zip(self._outputs, self._found, strict=True):
+            if any(size < 0 for size in shape):
+                if name not in self._allocators:
+                    self._allocators[name] = _make_allocator(self._trt, self._results[name])
+                    self._context.set_output_allocator(name, self._allocators[name])
+            elif self._results[name].grow(max(1, math.prod(shape) * dtype.itemsize)):
+                self._context.set_tensor_address(name, self._results[name].device)
+
+    def _read_shapes(self) -> None:
+        for index, (name, _) in enumerate(self._outputs):
+            if name in self._allocators:
+                self._found[index] = self._allocators[name].shape
+
+    def _fetch(self) -> list[np.ndarray[Any, Any]]:
+        """The outputs, copied to the host into memory of their own."""
+        made = [make_aligned(shape, dtype) for (_, dtype), shape in zip(self._outputs, self._found, strict=True)]
+        for (name, _), array in zip(self._outputs, made, strict=True):
+            if array.nbytes:
+                buffer = self._results[name]
+                self._copy(buffer.host, buffer.device, array.nbytes, self._to_host)
         cuda.check("cudaStreamSynchronize", self._stream)
-        return [self._copy(name, dtype, shape) for (name, dtype), shape in zip(self._outputs, found, strict=True)]
-
-    def _fetch(self, name: str, dtype: np.dtype[Any]) -> tuple[int, ...]:
-        """Begin to copy an output to the host; its shape, which may have come of its values."""
-        allocator = self._allocators[name]
-        shape = tuple(self._context.get_tensor_shape(name))
-        if any(size < 0 for size in shape):
-            cuda.check("cudaStreamSynchronize", self._stream)
-            shape = allocator.shape
-        size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
-        if size:
-            cuda.check(
-                "cudaMemcpyAsync", allocator.buffer.host, allocator.buffer.device, size,
-                cuda.import_runtime().cudaMemcpyKind.cudaMemcpyDeviceToHost, self._stream,
-            )  # fmt: skip
-        return shape
-
-    def _copy(self, name: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
-        made = make_aligned(shape, dtype)
-        view = self._allocators[name].buffer.view[: made.nbytes]
-        made.reshape(-1).view(np.uint8)[...] = view
+        for (name, dtype), array in zip(self._outputs, made, strict=True):
+            if array.nbytes:
+                np.copyto(array, np.ndarray(array.shape, dtype, self._results[name].view.data))
         return made
+
+    def _copy(self, target: int, source: int, size: int, kind: Any) -> None:
+        if size:
+            cuda.check("cudaMemcpyAsync", target, source, size, kind, self._stream)
 
     def __del__(self) -> None:
         del self._context  # before what it uses
         try:
-            for buffer in (*self._inputs.values(), *(allocator.buffer for allocator in self._allocators.values())):
+            for buffer in (*self._inputs.values(), *self._results.values()):
                 buffer.free()
             cuda.check("cudaStreamDestroy", self._stream)
         except (cuda.CudaError, TypeError):  # the process ends, and CUDA with it
             pass
 
 
-def _make_allocator(trt: Any) -> Any:
+def _make_allocator(trt: Any, buffer: _Buffer) -> Any:
     class Allocator(trt.IOutputAllocator):
         """Gives TensorRT memory for an output when it knows the size, and hears of its shape."""
 
         def __init__(self) -> None:
             trt.IOutputAllocator.__init__(self)
-            self.buffer = _Buffer()
+            self.buffer = buffer
             self.shape: tuple[int, ...] = ()
 
         def reallocate_output_async(self, name: str, memory: int, size: int, alignment: int, stream: int) -> int:
