@@ -120,6 +120,18 @@ def test_a_dimension_without_a_largest_size_is_refused(tmp_path: pathlib.Path) -
 
 
 @needs_rtx
+def test_a_second_try_asks_for_less_and_is_another_engine(tmp_path: pathlib.Path) -> None:
+    backend = find_backend("tensorrt-rtx")
+    spec = make_spec(write_model(tmp_path))
+    eased = backend.ease(spec)
+    assert eased is not None
+    assert backend.ease(eased) is None
+    eased = dataclasses.replace(eased, key=make_key(eased))
+    assert eased.key != spec.key
+    assert build_engine(eased, tmp_path).bytes > 10_000
+
+
+@needs_rtx
 def test_what_is_found_is_told_without_a_gpu_too() -> None:
     backend = find_backend("tensorrt-rtx")
     probe = backend.probe()

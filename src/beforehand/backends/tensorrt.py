@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import re
 from collections.abc import Callable, Sequence
@@ -135,8 +136,10 @@ class TensorRtBackend:
             ) from error  # fmt: skip
 
     def ease(self, spec: EngineSpec) -> EngineSpec | None:
-        """Nothing is taken off yet."""
-        return None
+        """The lowest optimisation level: fewer kernels are tried, with less memory and time. It is another engine."""
+        if tensorrt_build.LEVEL in dict(spec.options):
+            return None
+        return dataclasses.replace(spec, options=(*spec.options, (tensorrt_build.LEVEL, 0)))
 
     def load(
         self,

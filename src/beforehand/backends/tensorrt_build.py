@@ -12,6 +12,8 @@ from beforehand.backends.protocol import Refusal
 from beforehand.errors import BuildError
 from beforehand.records import UNBOUNDED, EngineSpec
 
+# In the options of a build that is tried again with less.
+LEVEL = "builder_optimization_level"
 _MOST_LINES = 2000
 _NODE = re.compile(r"(?:for node |failed\. )(?P<node>\{?[^\s{}]+\}?)(?=[.\s])(?: has no runners)?", re.IGNORECASE)
 _TOLD = 400
@@ -112,6 +114,8 @@ def build_engine(trt: Any, spec: EngineSpec, capabilities: Sequence[str], report
     workspace = dict(spec.options).get("max_workspace_size_bytes")
     if workspace is not None:
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, int(workspace))
+    if LEVEL in dict(spec.options):
+        config.builder_optimization_level = int(dict(spec.options)[LEVEL])
     report("compiling")
     engine = builder.build_serialized_network(parsed.network, config)
     if engine is None:
