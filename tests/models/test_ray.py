@@ -20,7 +20,7 @@ from beforehand.build_engines.build_all import BuildHooks, BuildResult, build_al
 from beforehand.build_engines.events import BuildEvent
 from beforehand.build_engines.plan_engines import make_key
 from beforehand.build_engines.settings import BuildSettings
-from beforehand.errors import BackendError, BuildCancelledError
+from beforehand.errors import BackendError, BuildCancelledError, BuildForbiddenError
 from beforehand.records import EngineSpec, ShapeSet
 from beforehand.store.cache_folder import CacheFolder
 
@@ -133,6 +133,24 @@ def test_a_cluster_that_is_there_is_used_and_left(tmp_path: pathlib.Path) -> Non
     assert ray.is_initialized()
 
 
+def test_what_is_forbidden_here_is_not_built_there(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BEFOREHAND_FORBID_BUILD", "1")
+    [error] = run(tmp_path, make_specs(tmp_path, "fake", range(1, 2)), "ray").failures
+    assert isinstance(error, BuildForbiddenError)
+
+
+@pytest.mark.parametrize("address", ["", "ray.example:6379"])
+def test_a_cluster_of_its_own_is_not_somebody_elses(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray would join any cluster of this machine, and then refuse `num_cpus`."""
+    from beforehand.build_engines import build_on_ray
+
+    given: dict[str, Any] = {}
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    monkeypatch.setattr(ray, "init", lambda **options: given.update(options))
+    build_on_ray._start_ray(ray, BuildSettings(workers=3))
+    assert (given.get("address"), given.get("num_cpus")) == ((None, None) if address else ("local", 3))
+
+
 def test_without_ray_the_extra_is_named(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import sys
 
@@ -142,7 +160,10 @@ def test_without_ray_the_extra_is_named(tmp_path: pathlib.Path, monkeypatch: pyt
 
 
 ALONE = """
-import sys
+import os, signal, sys
+def mine(number, frame): pass
+signal.signal(signal.SIGTERM, mine)
+os.environ.pop("RAY_USAGE_STATS_ENABLED", None)
 import numpy as np, tensorflow as tf, beforehand
 class Dense(tf.Module):
     def __init__(self):
@@ -157,7 +178,7 @@ converter = beforehand.Converter(sys.argv[1], executor="ray", workers=2)
 converter.convert()
 engines = converter.build(shapes=[{"x": (2, 8)}, {"x": (3, 8)}])
 import ray
-print("ENGINES", len(engines), ray.is_initialized())
+print("ENGINES", len(engines), ray.is_initialized(), signal.getsignal(signal.SIGTERM) is mine, "RAY_USAGE_STATS_ENABLED" in os.environ)
 """
 
 
@@ -165,4 +186,4 @@ def test_without_a_cluster_one_is_started_and_shut_down(tmp_path: pathlib.Path) 
     from life_cycle import run_python
 
     done = run_python("-c", ALONE, tmp_path / "model")
-    assert "ENGINES 2 False" in done.stdout, done.stderr
+    assert "ENGINES 2 False True False" in done.stdout, done.stderr

@@ -14,7 +14,7 @@ from beforehand.build_engines.diagnose import diagnose
 from beforehand.build_engines.events import Report
 from beforehand.build_engines.settings import BuildSettings
 from beforehand.build_engines.supervise import OnStart, Outcome, Watch, run_child
-from beforehand.errors import BuildError, BuildForbiddenError
+from beforehand.errors import BuildForbiddenError
 from beforehand.records import Engine, EngineSpec
 from beforehand.store import layout
 from beforehand.store.hashing import hash_file
@@ -47,7 +47,7 @@ def build_engine(
         BuildForbiddenError: BH402, BEFOREHAND_FORBID_BUILD=1. BuildCancelledError: BH403, `cancel` was set.
     """
     if environment.is_build_forbidden():
-        raise _refuse_forbidden(spec)
+        raise refuse_forbidden(spec)
     folder = folder.absolute()  # the child's working directory is another
     name = layout.name_engine_file(spec.segment, spec.key, spec.backend)
     spec_file = folder / f"{name}.json"
@@ -65,7 +65,8 @@ def build_engine(
     return _describe_engine(spec, file, sha256, outcome)
 
 
-def _refuse_forbidden(spec: EngineSpec) -> BuildError:
+def refuse_forbidden(spec: EngineSpec) -> BuildForbiddenError:
+    """The error for a build that was asked for where none may be."""
     shapes = spec.shapes.describe()
     return BuildForbiddenError(
         f"building {spec.segment} for {shapes} is forbidden here",

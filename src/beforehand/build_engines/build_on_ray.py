@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import os
 import pathlib
+import signal
 import tempfile
 import threading
 import time
@@ -19,12 +20,13 @@ from typing import Any
 
 import numpy as np
 
-from beforehand import causes
+from beforehand import causes, environment
 from beforehand.backends.registry import find_backend
-from beforehand.build_engines.build_engine import build_engine
+from beforehand.build_engines.build_engine import build_engine, refuse_forbidden
 from beforehand.build_engines.child import decode_spec, encode_spec
 from beforehand.build_engines.events import STARTING, WAITING, Progress, Report
 from beforehand.build_engines.keep_log import keep_log
+from beforehand.build_engines.make_engine import explain_disk
 from beforehand.build_engines.settings import BuildSettings
 from beforehand.errors import BackendError, BeforehandError, BuildCancelledError, BuildError
 from beforehand.records import Engine, EngineSpec
@@ -34,6 +36,7 @@ from beforehand.store.manifest import decode_engine, encode_engine
 _POLL_S = 0.5
 _STOP_S = 3.0  # for a task that was asked to stop; then its process is ended
 _LOG_BYTES = 1_000_000
+_USAGE_STATS = "RAY_USAGE_STATS_ENABLED"
 
 
 @contextlib.contextmanager
@@ -51,23 +54,37 @@ def open_ray(settings: BuildSettings) -> Iterator[RayBuilder]:
         raise BackendError(
             "executor is ray, and Ray is not installed", why=str(error), advice="pip install 'beforehand[ray]'"
         ) from error
-    is_ours = not ray.is_initialized()
-    if is_ours:
-        _start_ray(ray, settings)
-    try:
+    if ray.is_initialized():
         yield RayBuilder(ray)
-    finally:
-        if is_ours:
+        return
+    with _keep_process():
+        _start_ray(ray, settings)
+        try:
+            yield RayBuilder(ray)
+        finally:
             ray.shutdown()
 
 
+@contextlib.contextmanager
+def _keep_process() -> Iterator[None]:
+    """Leave to the user's process what Ray changes of it: its handler of SIGTERM, and what is set here for Ray."""
+    is_main = threading.current_thread() is threading.main_thread()
+    handler = signal.getsignal(signal.SIGTERM) if is_main else None
+    given = os.environ.get(_USAGE_STATS)
+    os.environ.setdefault(_USAGE_STATS, "0")
+    try:
+        yield
+    finally:
+        if given is None:
+            os.environ.pop(_USAGE_STATS, None)
+        if handler is not None:
+            signal.signal(signal.SIGTERM, handler)
+
+
 def _start_ray(ray: Any, settings: BuildSettings) -> None:
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "warning", "include_dashboard": False}
-    if os.environ.get("RAY_ADDRESS"):
-        options.pop("include_dashboard")
-    else:
-        options["num_cpus"] = settings.workers
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "warning"}
+    if not os.environ.get("RAY_ADDRESS"):  # "local": else Ray would look for a cluster of this machine, whoever's it is
+        options |= {"address": "local", "num_cpus": settings.workers, "include_dashboard": False}
     try:
         ray.init(**options)
     except Exception as error:
@@ -98,6 +115,8 @@ class RayBuilder:
         cancel: threading.Event,
     ) -> Engine:
         """As `build_engines.build_engine.build_engine`: the same errors, the same files in `folder`."""
+        if environment.is_build_forbidden():  # here: nodes have environments of their own
+            raise refuse_forbidden(spec)
         name = uuid.uuid4().hex
         files = self._send_files(spec)
         task = self._task.remote(encode_spec(spec), files, dataclasses.asdict(settings), self._board, name)
@@ -129,11 +148,11 @@ class RayBuilder:
         start, cancelled_at = time.monotonic(), 0.0
         while True:
             ready, _ = self._ray.wait([task], timeout=_POLL_S)
-            for phase, elapsed, memory, peak in self._ray.get(self._board.take.remote(name)):
+            for phase, elapsed, memory, peak in self._ask(self._board.take.remote(name), ()):
                 report(Progress(phase, elapsed, memory, peak))
             if ready:
                 return dict(self._ray.get(task))
-            if not self._ray.get(self._board.has_begun.remote(name)):
+            if not self._ask(self._board.has_begun.remote(name), True):
                 report(Progress(WAITING, time.monotonic() - start, message="for a node of the cluster"))
             if cancel.is_set() and not cancelled_at:
                 cancelled_at = time.monotonic()
@@ -146,6 +165,13 @@ class RayBuilder:
                     f"the engine of {spec.segment} for {shapes} was cancelled", cause=causes.CANCELLED,
                     segment=spec.segment, shapes=shapes,
                 )  # fmt: skip
+
+    def _ask(self, reference: Any, default: Any) -> Any:
+        """What the board says; `default` if it does not answer at once, as where its node hangs."""
+        try:
+            return self._ray.get(reference, timeout=_POLL_S)
+        except self._ray.exceptions.GetTimeoutError:
+            return default
 
 
 class _Board:
@@ -229,6 +255,8 @@ def _build_in(
         engine = build_engine(spec, folder, BuildSettings(**settings), report=report, cancel=cancel)
     except BuildError as error:
         return {"error": _encode_error(error)}
+    except OSError as error:  # no room for the files
+        return {"error": _encode_error(explain_disk(error, spec))}
     return {"engine": encode_engine(engine), "bytes": np.fromfile(folder / engine.file, np.uint8)}
 
 

@@ -80,7 +80,7 @@ class EngineMaker:
                 return self._build_here(spec, report)
             return self._make_in(self.cache, spec, report)
         except OSError as error:
-            raise _explain(error, spec) from error
+            raise explain_disk(error, spec) from error
 
     def _make_in(self, cache: CacheFolder, spec: EngineSpec, report: Report) -> Made:
         start = told = time.monotonic()
@@ -138,7 +138,8 @@ class EngineMaker:
         return dataclasses.replace(engine, file=name)
 
 
-def _explain(error: OSError, spec: EngineSpec) -> BuildError:
+def explain_disk(error: OSError, spec: EngineSpec) -> BuildError:
+    """The error for an engine, or what it is built of, that could not be written."""
     shapes = spec.shapes.describe()
     cause = causes.DISK_FULL if error.errno in _FULL else causes.FAILED
     return BuildError(
