@@ -181,3 +181,16 @@ def test_targets_are_told_apart(cache: CacheFolder) -> None:
     }  # fmt: skip
     assert "\n".join(format_plan(both)).count("to build    1 of 1 engines") == 2
     assert "\n".join(format_plan(both)).count("target cpu") == 2
+
+
+def test_a_line_that_was_torn_does_not_take_the_next_one_with_it(cache: CacheFolder) -> None:
+    (cache.folder / "history.jsonl").write_bytes(b'{"time": 17')
+    cache.history.add(make_spec(1), make_engine(make_spec(1)))
+    assert cache.history.estimate(make_spec(1)).seconds == 2.0
+
+
+def test_the_history_stays_private(cache: CacheFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build_history, "_MOST_BYTES", 500)
+    for _ in range(5):
+        cache.history.add(make_spec(1), make_engine(make_spec(1)))
+    assert (cache.folder / "history.jsonl").stat().st_mode & 0o777 == 0o600

@@ -181,3 +181,84 @@ def test_sweep_takes_what_killed_builds_left_and_nothing_that_is_built(cache: Ca
     with cache.lock("alive"):
         cache.sweep()
     assert [path.name for path in building.iterdir()] == ["alive"]
+
+
+def rename_in_record(cache: CacheFolder, entry: str, **changed: str) -> None:
+    record = cache.engines / f"{entry}.json"
+    record.write_text(json.dumps({**json.loads(record.read_text()), **changed}))
+
+
+def test_a_record_that_names_another_engines_file_costs_that_one_nothing(cache: CacheFolder) -> None:
+    """Once `prune` removed what the record named, under the lock of the record's key alone."""
+    rename_in_record(cache, "b", file="a.openvino")
+    assert check_entry(find_entry(cache, "b")) == cache_content.UNREADABLE
+    with cache.lock("a"):
+        assert prune(cache, damaged=True).keys == ("b",)
+    assert list_keys(cache) == "ac"
+    assert cache.find_engine(make_spec("a")) is not None
+    assert not list(cache.engines.glob("b.*"))
+
+
+def test_what_is_never_used_is_never_whole(cache: CacheFolder) -> None:
+    rename_in_record(cache, "b", key="another")
+    assert cache.find_engine(make_spec("b")) is None
+    assert check_entry(find_entry(cache, "b")) == cache_content.UNREADABLE
+
+
+def test_an_engine_used_since_it_was_listed_stays(cache: CacheFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    listed = list_engines(cache)
+    assert cache.find_engine(make_spec("c")) is not None
+    monkeypatch.setattr(cache_content, "list_engines", lambda cache: listed)
+    assert prune(cache, older_than_s=3600).keys == ("b",)
+    assert cache.find_engine(make_spec("c")) is not None
+
+
+def test_an_engine_that_goes_while_it_is_looked_at_is_missing(
+    cache: CacheFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def remove_first(file: pathlib.Path) -> str:
+        file.unlink()
+        return hash_file(file)
+
+    monkeypatch.setattr(cache_content, "hash_file", remove_first)
+    assert check_entry(find_entry(cache, "b")) == cache_content.MISSING
+
+
+def test_a_folder_that_cannot_be_used_is_no_bug_of_ours(cache: CacheFolder, capsys: pytest.CaptureFixture[str]) -> None:
+    for lock in (cache.folder / "locks").iterdir():
+        lock.unlink()
+    (cache.folder / "locks").rmdir()
+    (cache.folder / "locks").write_text("a file, where a folder should be")
+    assert main(["cache", "prune", "--all"]) == 2
+    assert "BH505 the cache cannot be used" in capsys.readouterr().err
+
+
+def test_an_engine_that_is_kept_is_not_lost_where_nothing_can_be_pruned(
+    cache: CacheFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from beforehand.store import cache_folder
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise OSError("no")
+
+    monkeypatch.setattr(cache_folder, "prune", fail)
+    add(cache, "d")
+    assert cache.find_engine(make_spec("d")) is not None
+
+
+def test_sweep_leaves_what_a_long_build_writes(cache: CacheFolder) -> None:
+    old = time.time() - 10 * 3600
+    building = cache.folder / "building" / "alive"
+    building.mkdir(parents=True)
+    for aside in (building / ".engine.1234.tmp", cache.engines / ".note.1234.tmp"):
+        aside.write_bytes(b"half")
+        os.utime(aside, (old, old))
+    with cache.lock("alive"):
+        cache.sweep()
+    assert (building / ".engine.1234.tmp").exists()
+    assert not (cache.engines / ".note.1234.tmp").exists()
+
+
+def test_prune_as_json(cache: CacheFolder, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["cache", "prune", "--max-size", "2.1kB", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"keys": ["c"], "bytes": SIZE, "left_bytes": 2 * SIZE, "busy": []}

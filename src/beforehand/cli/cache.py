@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = {
         name: verbs.add_parser(name, help=text, description=text, allow_abbrev=False) for name, text in _HELP.items()
     }
-    for name in ("list", "show", "verify"):
+    for name in ("list", "show", "verify", "prune"):
         add[name].add_argument("--json", action="store_true", help="as JSON")
     add["show"].add_argument("key", metavar="KEY", help="the key of an engine, or how it begins")
     add["prune"].add_argument(
@@ -71,7 +71,9 @@ def run(arguments: argparse.Namespace) -> int:
     """Run a verb; 0, 1 where `verify` finds damage, or an error of beforehand."""
     try:
         return _VERBS[arguments.cache_verb](CacheFolder(), arguments)
-    except PermissionError as error:
+    except (CacheError, BrokenPipeError):
+        raise
+    except OSError as error:
         raise CacheError(f"the cache cannot be used: {error}", advice="BEFOREHAND_CACHE=another folder") from error
 
 
@@ -122,7 +124,7 @@ def _prune(cache: CacheFolder, arguments: argparse.Namespace) -> int:
         size = size if given else cache.max_bytes
         pruned = prune(cache, max_bytes=size, older_than_s=older, damaged=arguments.damaged)
         cache.sweep()
-    print(_describe_pruned(pruned))
+    print(json.dumps(vars(pruned), indent=1) if arguments.json else _describe_pruned(pruned))
     return 0
 
 

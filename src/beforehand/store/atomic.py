@@ -10,9 +10,17 @@ import uuid
 from collections.abc import Iterator
 
 
-def write_bytes(path: pathlib.Path, data: bytes) -> None:
-    """Write a file so that a reader sees the old one or the new one, whole, whatever is killed when."""
+def write_bytes(path: pathlib.Path, data: bytes, mode: int | None = None) -> None:
+    """Write a file so that a reader sees the old one or the new one, whole, whatever is killed when.
+
+    Args:
+        path: The file.
+        data: Its content.
+        mode: Its permissions; None: those of any new file.
+    """
     with _replace_file(path) as aside:
+        if mode is not None:
+            aside.touch(mode)
         aside.write_bytes(data)
 
 

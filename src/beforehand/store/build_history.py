@@ -59,7 +59,8 @@ class BuildHistory:
         try:
             handle = os.open(self._file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, _MODE)
             try:
-                os.write(handle, f"{line}\n".encode())  # one write of one short line: whole, whoever else appends
+                # One write of one short line: whole, whoever else appends. Before it a line that a kill may have torn ends.
+                os.write(handle, f"\n{line}\n".encode())
             finally:
                 os.close(handle)
             self._shorten()
@@ -92,7 +93,7 @@ class BuildHistory:
         """Leave the newer half of a file that has grown too long."""
         if self._file.stat().st_size > _MOST_BYTES:
             lines = self._file.read_bytes().splitlines(keepends=True)
-            atomic.write_bytes(self._file, b"".join(lines[len(lines) // 2 :]))
+            atomic.write_bytes(self._file, b"".join(lines[len(lines) // 2 :]), _MODE)
 
 
 def describe_machine() -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import glob
 import json
 import pathlib
 import shutil
@@ -66,14 +67,19 @@ def list_engines(cache: CacheFolder) -> tuple[CachedEngine, ...]:
 
 
 def _read_entry(record: pathlib.Path, folder: pathlib.Path) -> CachedEngine:
-    used = record.stat().st_mtime
-    try:
-        engine = decode_engine(json.loads(record.read_text()))
-        file = folder / pathlib.PurePath(engine.file).name
-    except (KeyError, TypeError, ValueError, AttributeError):
-        engine, file = None, next((path for path in folder.glob(f"{record.stem}.*") if path != record), record)
-    size = file.stat().st_size if file.is_file() else 0
-    return CachedEngine(record.stem, engine, file, size, used)
+    """The entry of a record; one that names another key, or the file of another, has no engine: it is never used."""
+    key, used, engine = record.stem, record.stat().st_mtime, None
+    with contextlib.suppress(KeyError, TypeError, ValueError, AttributeError):
+        found = decode_engine(json.loads(record.read_text()))
+        engine = found if (found.key, found.file) == (key, f"{key}.{found.backend}") else None
+    own = (path for path in _list_files(folder, key) if path != record)
+    file = folder / engine.file if engine is not None else next(own, record)
+    return CachedEngine(key, engine, file, file.stat().st_size if file.is_file() else 0, used)
+
+
+def _list_files(folder: pathlib.Path, key: str) -> list[pathlib.Path]:
+    """The files of a key, whatever its record says: the record first."""
+    return sorted(folder.glob(f"{glob.escape(key)}.*"), key=lambda path: (path.suffix != ".json", path.name))
 
 
 def find_entry(cache: CacheFolder, key: str) -> CachedEngine:
@@ -96,9 +102,10 @@ def check_entry(entry: CachedEngine) -> str:
     """Its state: WHOLE, or what is wrong. The whole file is read."""
     if entry.engine is None:
         return NO_RECORD if not entry.file.with_suffix(".json").is_file() else UNREADABLE
-    if not entry.file.is_file():
+    try:
+        return WHOLE if hash_file(entry.file) == entry.engine.sha256 else ALTERED
+    except FileNotFoundError:  # it may go at any moment
         return MISSING
-    return WHOLE if hash_file(entry.file) == entry.engine.sha256 else ALTERED
 
 
 def prune(
@@ -128,17 +135,30 @@ def prune(
     for entry in reversed(entries):
         is_old = older_than_s is not None and time.time() - entry.used > older_than_s
         is_over = max_bytes is not None and left > max_bytes
-        if entry.key == keep or not (is_old or is_over or (damaged and check_entry(entry) != WHOLE)):
+        is_unused = is_old or is_over
+        if entry.key == keep or not (is_unused or (damaged and check_entry(entry) != WHOLE)):
             continue
         with cache.try_lock(entry.key) as is_mine:
             if not is_mine:
                 busy.append(entry.key)
                 continue
-            entry.file.with_suffix(".json").unlink(missing_ok=True)
-            entry.file.unlink(missing_ok=True)
+            if not _is_still(entry, cache.engines, is_unused=is_unused):
+                continue
+            for file in _list_files(cache.engines, entry.key):
+                file.unlink(missing_ok=True)
         left, freed = left - entry.bytes, freed + entry.bytes
         removed.append(entry.key)
     return Pruned(tuple(removed), freed, left, tuple(busy))
+
+
+def _is_still(entry: CachedEngine, folder: pathlib.Path, *, is_unused: bool) -> bool:
+    """Whether an entry is what it was when it was listed, now that its lock is held: unused since, or damaged."""
+    record = folder / f"{entry.key}.json"
+    try:
+        now = _read_entry(record, folder)
+    except FileNotFoundError:
+        return entry.engine is None  # an engine without a record, or nothing at all
+    return now.used <= entry.used if is_unused else check_entry(now) != WHOLE
 
 
 def clear(cache: CacheFolder) -> Pruned:

@@ -111,7 +111,8 @@ class CacheFolder:
             with self.try_lock(folder.name) as is_mine:
                 if is_mine:
                     shutil.rmtree(folder, ignore_errors=True)
-        for aside in self.folder.glob("**/.*.tmp"):  # of a note that was being written
+        # Of notes that were being written; those of builds are in building/.
+        for aside in (*self.folder.glob(".*.tmp"), *self.engines.glob(".*.tmp"), *self.folder.glob("failures/.*.tmp")):
             with contextlib.suppress(OSError):
                 if time.time() - aside.stat().st_mtime > RETRY_S:
                     aside.unlink()
@@ -149,13 +150,21 @@ class CacheFolder:
         atomic.move_file(built, folder / kept.file)
         atomic.move_file(record, folder / f"{spec.key}.json")
         (self.folder / "failures" / f"{spec.key}.json").unlink(missing_ok=True)
-        pruned = prune(self, max_bytes=self.max_bytes, keep=spec.key)
+        self._prune(spec.key)
+        return kept
+
+    def _prune(self, keep: str) -> None:
+        """Keep within the bound. That this cannot be done is no reason to lose the engine that was added."""
+        try:
+            pruned = prune(self, max_bytes=self.max_bytes, keep=keep)
+        except OSError as error:
+            _log.warning("%s cannot be kept within %.1f GB: %s", self.folder, self.max_bytes / 1e9, error)
+            return
         if pruned.keys:
             _log.info(
                 "%d engines not used for longest, %.1f MB, went out of %s, to keep it within %.1f GB",
                 len(pruned.keys), pruned.bytes / 1e6, self.folder, self.max_bytes / 1e9,
             )  # fmt: skip
-        return kept
 
     def find_failure(self, key: str) -> str | None:
         """Why the build of this key failed; None if it did not, or so long ago that it may be tried again."""
