@@ -166,15 +166,14 @@ class Converter:
         """
         request = self._make_request(input_fn, signature, shapes, profiles, buckets, batch_range=batch_range)
         if dry_run:
-            self._tell_plan(request)
+            with open_display(self.options.progress, self._on_event) as on_event:
+                tell_plan_alone(self._plan(request, ()), on_event)
             return ()
         result = self._run_builds(request)
         for offer in find_range_offers(self.engines) if result.engines else ():
             if offer.is_worth_saying:
                 _log.info("%s", offer.describe())
-        if result.failures:
-            result.failures[0].failures = result.failures
-            raise result.failures[0]
+        result.check()
         return result.engines
 
     def plan(  # noqa: PLR0913 (those of `build`)
@@ -204,9 +203,12 @@ class Converter:
         Raises:
             As `build` does for its arguments, and OptionValueError: BH102, a target that cannot be built for here.
         """
+        request = self._make_request(input_fn, signature, shapes, profiles, buckets, batch_range=batch_range)
+        return self._plan(request, targets)
+
+    def _plan(self, request: BuildRequest, targets: Sequence[str]) -> BuildPlan:
         from beforehand import pipeline  # noqa: PLC0415 (imports TensorFlow)
 
-        request = self._make_request(input_fn, signature, shapes, profiles, buckets, batch_range=batch_range)
         specs: list[EngineSpec] = []
         for target in targets or (self.options.target,):
             self._backend.describe_target(target)
@@ -225,13 +227,6 @@ class Converter:
         wanted = read_wanted(chosen, input_fn, shapes, profiles, batch_range=batch_range)
         seen = live.find_shapes(chosen, wanted)
         return pipeline.BuildRequest(conversion, segments, self.options, self._backend, rule, seen)
-
-    def _tell_plan(self, request: BuildRequest) -> None:
-        from beforehand import pipeline  # noqa: PLC0415 (imports TensorFlow)
-
-        plan = make_plan(pipeline.plan_seen(request, self.engines), CacheFolder(), self.options.workers)
-        with open_display(self.options.progress, self._on_event) as on_event:
-            tell_plan_alone(plan, on_event)
 
     def _run_builds(self, request: BuildRequest) -> BuildResult:
         _, _, _, live = self._check_converted("build()")

@@ -98,9 +98,7 @@ def add_target(
             on_event=show,
         )
         result = build_all(specs, work, read_settings(settings), CacheFolder(), hooks, cancel)
-    if result.failures:
-        result.failures[0].failures = result.failures
-        raise result.failures[0]
+    result.check()
     return result.engines
 
 

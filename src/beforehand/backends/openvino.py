@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from beforehand import environment
+from beforehand import causes, environment
 from beforehand.backends.describe_cpu import describe_this_cpu, find_limit
 from beforehand.backends.import_openvino import import_openvino
 from beforehand.backends.make_aligned import make_aligned
@@ -113,7 +113,7 @@ class OpenVinoBackend:
     def build(self, spec: EngineSpec, report: Callable[[str], None] = lambda phase: None) -> bytes:
         """Compile the segment's ONNX model at the spec's shapes and export it."""
         if environment.is_build_forbidden():
-            raise BuildForbiddenError("OpenVINO was asked to compile", cause="forbidden", segment=spec.segment)
+            raise BuildForbiddenError("OpenVINO was asked to compile", cause=causes.FORBIDDEN, segment=spec.segment)
         self._limit_to(spec)
         model = self._read(spec)
         if spec.shapes.is_range and spec.shapes.is_bounded:
@@ -133,7 +133,7 @@ class OpenVinoBackend:
                 raise
             raise BuildError(
                 f"OpenVINO cannot read the model of {spec.segment}",
-                cause="unsupported",
+                cause=causes.UNSUPPORTED,
                 nodes=refusal.nodes,
                 why=refusal.reason,
             ) from error
@@ -149,7 +149,7 @@ class OpenVinoBackend:
         except (RuntimeError, StopIteration) as error:
             raise BuildError(
                 "OpenVINO cannot open the engine that it exported",
-                cause="invalid-engine",
+                cause=causes.INVALID_ENGINE,
                 why=" ".join(str(error).split())[:400],
             ) from error
 
@@ -169,7 +169,7 @@ class OpenVinoBackend:
             return
         if self._core_made is not None:
             raise BuildError(
-                f"an engine for {spec.target} needs a process of its own", cause="target", segment=spec.segment
+                f"an engine for {spec.target} needs a process of its own", cause=causes.TARGET, segment=spec.segment
             )
         environment.set_isa_limit(limit)
 
@@ -227,7 +227,7 @@ def _check_ends(model: Any, spec: EngineSpec) -> None:
             told = ShapeSet(spec.shapes.names, shapes).describe()
             raise BuildError(
                 f"the model of {spec.segment} cannot have the range {spec.shapes.describe()}",
-                cause="range",
+                cause=causes.RANGE,
                 segment=spec.segment,
                 shapes=spec.shapes.describe(),
                 why=f"OpenVINO finds no shapes for {told}: {' '.join(str(error).split())[:400]}",

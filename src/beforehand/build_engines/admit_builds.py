@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import psutil
-
+from beforehand.build_engines.measure_memory import find_available
 from beforehand.build_engines.settings import BuildSettings
 from beforehand.records import EngineSpec
 from beforehand.store.cache_folder import CacheFolder
@@ -35,7 +34,7 @@ class Admission:
         if self._settings.executor != "local":
             return None
         promised = sum(max(0, self._expect(other) - self._held.get(other.key, 0)) for other in active)
-        free, need = psutil.virtual_memory().available - promised, self._expect(spec)
+        free, need = find_available() - promised, self._expect(spec)
         if need <= free:
             return None
         return f"it may take {need / 1e9:.1f} GB of memory, and {max(0, free) / 1e9:.1f} GB are free beside the others"

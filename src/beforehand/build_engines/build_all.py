@@ -60,6 +60,16 @@ class BuildResult:
     engines: tuple[Engine, ...]
     failures: tuple[BuildError, ...]
 
+    def check(self) -> None:
+        """Raise the first failure, if there is one, with all of them in `failures`.
+
+        Raises:
+            BuildError: BH401.
+        """
+        if self.failures:
+            self.failures[0].failures = self.failures
+            raise self.failures[0]
+
 
 def build_all(
     specs: Sequence[EngineSpec],
@@ -222,11 +232,10 @@ class _Run:
         if instead is not None:
             planned = {other.spec.key for other in self._waiting}
             added = [spec for spec in instead if spec.key not in planned]
-            self._waiting.extendleft(
-                Job(self._count + number, spec) for number, spec in reversed(list(enumerate(added, 1)))
-            )
-            self._count += len(added)
-            self._teller.tell_replaced(job, error, self._waiting)
+            new = [Job(number, spec) for number, spec in enumerate(added, self._count + 1)]
+            self._count += len(new)
+            self._waiting.extendleft(reversed(new))
+            self._teller.tell_replaced(job, error, new)
             return
         policy = self._maker.settings.on_build_failure
         if policy == "retry" and not job.is_retry and error.cause in causes.EASED:

@@ -160,11 +160,7 @@ class RayBuilder:
                 self._ray.cancel(task)  # one that has not begun never will
             if cancelled_at and time.monotonic() - cancelled_at > _STOP_S:
                 self._ray.cancel(task, force=True)
-                shapes = spec.shapes.describe()
-                raise BuildCancelledError(
-                    f"the engine of {spec.segment} for {shapes} was cancelled", cause=causes.CANCELLED,
-                    segment=spec.segment, shapes=shapes,
-                )  # fmt: skip
+                raise _tell_cancelled(spec)
 
     def _ask(self, reference: Any, default: Any) -> Any:
         """What the board says; `default` if it does not answer at once, as where its node hangs."""
@@ -305,10 +301,7 @@ def _explain_lost(spec: EngineSpec, error: Exception) -> BuildError:
     """A task that Ray itself ended, or could not run."""
     shapes, name = spec.shapes.describe(), type(error).__name__
     if name == "TaskCancelledError":
-        return BuildCancelledError(
-            f"the engine of {spec.segment} for {shapes} was cancelled", cause=causes.CANCELLED, segment=spec.segment,
-            shapes=shapes,
-        )  # fmt: skip
+        return _tell_cancelled(spec)
     cause = causes.FAILED
     if name == "OutOfMemoryError":
         cause = causes.OOM_KILLED
@@ -318,4 +311,12 @@ def _explain_lost(spec: EngineSpec, error: Exception) -> BuildError:
         f"the engine of {spec.segment} for {shapes} was not built on Ray ({cause})", cause=cause, segment=spec.segment,
         shapes=shapes, why=f"{name}: {' '.join(str(error).split())[:1000]}",
         advice=causes.ADVICE[cause] if cause != causes.FAILED else "the same beforehand, and its packages, on every node",
+    )  # fmt: skip
+
+
+def _tell_cancelled(spec: EngineSpec) -> BuildCancelledError:
+    shapes = spec.shapes.describe()
+    return BuildCancelledError(
+        f"the engine of {spec.segment} for {shapes} was cancelled", cause=causes.CANCELLED, segment=spec.segment,
+        shapes=shapes,
     )  # fmt: skip

@@ -144,5 +144,5 @@ def explain_disk(error: OSError, spec: EngineSpec) -> BuildError:
     cause = causes.DISK_FULL if error.errno in _FULL else causes.FAILED
     return BuildError(
         f"the engine of {spec.segment} for {shapes} was not kept", cause=cause, segment=spec.segment, shapes=shapes,
-        why=f"{error.filename or 'the system'}: {error.strerror or error}", advice=causes.ADVICE[cause] if cause else "",
+        why=f"{error.filename or 'the system'}: {error.strerror or error}", advice=causes.ADVICE[cause],
     )  # fmt: skip

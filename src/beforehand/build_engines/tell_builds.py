@@ -128,10 +128,9 @@ class Teller:
         )
         self._tell(events.PHASE, job, phase=events.WAITING, message=message)
 
-    def tell_replaced(self, job: Job, error: BuildError, jobs: Sequence[Job]) -> None:
+    def tell_replaced(self, job: Job, error: BuildError, new: Sequence[Job]) -> None:
         """A range that the model cannot have: engines of single shapes are built in its place."""
         self._close(job)
-        new = [other for other in jobs if other.number > self._count]
         self._open.update((other.number, other) for other in new)
         self._count += len(new)
         message = f"{error.why or error.what} Built instead: {len(new)} engines of the shapes seen in it."

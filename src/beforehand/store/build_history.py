@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import json
 import logging
 import os
@@ -11,7 +12,6 @@ import pathlib
 import platform
 import statistics
 import time
-from collections.abc import Iterator
 from typing import Any
 
 from beforehand.backends.describe_cpu import describe_this_cpu
@@ -39,6 +39,8 @@ class BuildHistory:
 
     def __init__(self, folder: pathlib.Path) -> None:
         self._file = folder / _FILE
+        self._read_at: tuple[int, int] | None = None
+        self._items: list[dict[str, Any]] = []
 
     def add(self, spec: EngineSpec, engine: Engine) -> None:
         """Note a build that succeeded. It never fails: a build is not lost for want of a note about it."""
@@ -82,12 +84,16 @@ class BuildHistory:
         ]
         return _make_estimate(alike, "same segment") if alike and spec.graph else Estimate()
 
-    def _read(self) -> Iterator[dict[str, Any]]:
+    def _read(self) -> list[dict[str, Any]]:
+        """All notes; the file is read again only if it has changed, as a run of builds asks ten times a second."""
         with contextlib.suppress(OSError):
-            for line in self._file.read_bytes().splitlines():
-                item = _decode(line)
-                if item is not None:
-                    yield item
+            status = self._file.stat()
+            changed = status.st_mtime_ns, status.st_size
+            if changed != self._read_at:
+                decoded = map(_decode, self._file.read_bytes().splitlines())
+                self._items = [item for item in decoded if item is not None]
+                self._read_at = changed
+        return self._items
 
     def _shorten(self) -> None:
         """Leave the newer half of a file that has grown too long."""
@@ -101,6 +107,7 @@ def describe_machine() -> str:
     return f"{describe_this_cpu()}, {_find_model()}, {os.cpu_count()} cores"
 
 
+@functools.cache
 def _find_model() -> str:
     with contextlib.suppress(OSError):
         for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines():

@@ -58,7 +58,7 @@ def list_engines(cache: CacheFolder) -> tuple[CachedEngine, ...]:
     for file in sorted(cache.engines.iterdir()) if cache.engines.is_dir() else ():
         with contextlib.suppress(OSError):  # another process may remove it
             if file.suffix == ".json":
-                found[file.stem] = _read_entry(file, cache.engines)
+                found[file.stem] = read_entry(file, cache.engines)
             elif not file.name.startswith("."):
                 status = file.stat()
                 entry = CachedEngine(file.stem, None, file, status.st_size, status.st_mtime)
@@ -66,7 +66,7 @@ def list_engines(cache: CacheFolder) -> tuple[CachedEngine, ...]:
     return tuple(sorted(found.values(), key=lambda entry: (-entry.used, entry.key)))
 
 
-def _read_entry(record: pathlib.Path, folder: pathlib.Path) -> CachedEngine:
+def read_entry(record: pathlib.Path, folder: pathlib.Path) -> CachedEngine:
     """The entry of a record; one that names another key, or the file of another, has no engine: it is never used."""
     key, used, engine = record.stem, record.stat().st_mtime, None
     with contextlib.suppress(KeyError, TypeError, ValueError, AttributeError):
@@ -155,7 +155,7 @@ def _is_still(entry: CachedEngine, folder: pathlib.Path, *, is_unused: bool) -> 
     """Whether an entry is what it was when it was listed, now that its lock is held: unused since, or damaged."""
     record = folder / f"{entry.key}.json"
     try:
-        now = _read_entry(record, folder)
+        now = read_entry(record, folder)
     except FileNotFoundError:
         return entry.engine is None  # an engine without a record, or nothing at all
     return now.used <= entry.used if is_unused else check_entry(now) != WHOLE

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import json
 import logging
 import os
@@ -29,9 +30,8 @@ from beforehand import environment
 from beforehand.records import Engine, EngineSpec
 from beforehand.store import atomic
 from beforehand.store.build_history import BuildHistory
-from beforehand.store.cache_content import prune
-from beforehand.store.hashing import hash_file
-from beforehand.store.manifest import decode_engine, encode_engine
+from beforehand.store.cache_content import WHOLE, check_entry, prune, read_entry
+from beforehand.store.manifest import encode_engine
 from beforehand.store.parse_size import parse_bytes
 
 _log = logging.getLogger("beforehand")
@@ -62,7 +62,7 @@ class CacheFolder:
         """Where the engine files lie."""
         return self.folder / "engines"
 
-    @property
+    @functools.cached_property
     def history(self) -> BuildHistory:
         """How long builds took."""
         return BuildHistory(self.folder)
@@ -120,11 +120,11 @@ class CacheFolder:
     def find_engine(self, spec: EngineSpec) -> Engine | None:
         """The engine of the key of `spec`, as that names it; None if there is none, or if its file is altered."""
         try:
-            engine = decode_engine(json.loads((self.engines / f"{spec.key}.json").read_text()))
-            file = self.engines / _name_engine(spec)
-            if engine.key != spec.key or engine.file != file.name or hash_file(file) != engine.sha256:
+            entry = read_entry(self.engines / f"{spec.key}.json", self.engines)
+            engine = entry.engine
+            if engine is None or engine.file != _name_engine(spec) or check_entry(entry) != WHOLE:
                 return None
-        except (OSError, KeyError, TypeError, ValueError, AttributeError):
+        except OSError:
             return None
         with contextlib.suppress(OSError):  # of those not used for long, it is none; a folder may be read-only
             os.utime(self.engines / f"{spec.key}.json")
