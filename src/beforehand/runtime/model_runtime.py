@@ -92,11 +92,7 @@ class ModelRuntime:
             model = cls((), (), file.parent)
             model.error = error
             return model
-        model = cls(manifest.signatures, manifest.segments, file.parent, manifest.policies)
-        model.keep_files([engine.file for engine in manifest.engines])
-        model.keep_files([source.onnx_file for source in manifest.sources])
-        if manifest.sources:
-            model.builds = BackgroundBuilds(model, manifest, layout.find_saved_model(file))
+        model = cls._make(file, manifest)
         here = find_fingerprints(engine.backend for engine in manifest.engines)
         chosen = choose_engines(manifest.engines, here)
         for engine in chosen.usable:
@@ -114,10 +110,7 @@ class ModelRuntime:
         Raises:
             EngineMismatchError: BH605, none of its engines runs on this machine.
         """
-        model = cls(manifest.signatures, manifest.segments, file.parent, manifest.policies)
-        model.keep_files([engine.file for engine in manifest.engines])
-        if manifest.sources:
-            model.builds = BackgroundBuilds(model, manifest, layout.find_saved_model(file))
+        model = cls._make(file, manifest)
         here = find_fingerprints(engine.backend for engine in manifest.engines)
         chosen = choose_engines(manifest.engines, here)
         mismatch = describe_mismatch(chosen, here, layout.find_saved_model(file)) if chosen.foreign else None
@@ -130,6 +123,16 @@ class ModelRuntime:
         for engine in chosen.usable:
             model.add_engine(engine)
         model.foreign = chosen.foreign
+        return model
+
+    @classmethod
+    def _make(cls, file: pathlib.Path, manifest: Manifest) -> ModelRuntime:
+        """The model of a manifest, before any engine is added."""
+        model = cls(manifest.signatures, manifest.segments, file.parent, manifest.policies)
+        model.keep_files([engine.file for engine in manifest.engines])
+        model.keep_files([source.onnx_file for source in manifest.sources])
+        if manifest.sources:
+            model.builds = BackgroundBuilds(model, manifest, layout.find_saved_model(file))
         return model
 
     def keep_files(self, names: Sequence[str]) -> None:
