@@ -11,7 +11,7 @@ from beforehand.errors import OptionValueError, UnknownOptionError
 from beforehand.records import Policies
 
 ALL = "all"
-PRECISION_MODES = ("FP32", "FP16", "INT8")
+PRECISION_MODES = ("FP32", "TF32", "FP16", "BF16", "INT8")
 ON_UNSEEN_SHAPE = ("native", "error", "build")
 ON_MISMATCH = ("native", "rebuild", "error")
 PERFORMANCE_HINTS = ("latency", "throughput")
@@ -34,7 +34,11 @@ class Options:
         OptionValueError: BH102, a value that the option cannot have.
     """
 
-    precision_mode: str = option("FP32", "Precision of the engines: FP32, FP16 or INT8.", in_key=True)
+    precision_mode: str = option(
+        "FP32",
+        "Precision of the engines: " + ", ".join(PRECISION_MODES) + "; inputs and outputs keep the signature's.",
+        in_key=True,
+    )
     minimum_segment_size: int = option(
         3, "Segments with fewer nodes stay native; -1 leaves everything native.", in_key=False
     )

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple, NoReturn
 
 from beforehand.errors import EagerError, OptionValueError, RemovedApiError, UnknownOptionError
-from beforehand.options import PRECISION_MODES, PROFILE_STRATEGIES, check_names
+from beforehand.options import PROFILE_STRATEGIES, check_names
 
 # TF-TRT's value where TensorRT is older than 8.4 or, as in every TensorFlow since 2.18, absent.
 DEFAULT_TRT_MAX_WORKSPACE_SIZE_BYTES = 1 << 30
@@ -43,6 +43,9 @@ class _Unset(int):
 UNSET_CACHED_ENGINES = _Unset(1)
 
 
+_TF_TRT_MODES = ("FP32", "FP16", "INT8")
+
+
 class TrtPrecisionMode:
     """The precisions, as TF-TRT names them."""
 
@@ -52,8 +55,8 @@ class TrtPrecisionMode:
 
     @staticmethod
     def supported_precision_modes() -> list[str]:
-        """All spellings that are accepted: upper case and lower case, nothing between."""
-        return [*PRECISION_MODES, *(mode.lower() for mode in PRECISION_MODES)]
+        """All spellings that are accepted: upper case and lower case, nothing between. `Converter` has more precisions."""
+        return [mode.upper() for mode in _TF_TRT_MODES] + [mode.lower() for mode in _TF_TRT_MODES]
 
 
 def supported_profile_strategies() -> list[str]:

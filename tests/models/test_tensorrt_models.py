@@ -39,11 +39,12 @@ OTHERS = sorted(
 )
 
 
-def convert_and_build(name: str, made_model: Callable[[str], life_cycle.MadeModel]) -> beforehand.Converter:
+def convert_and_build(
+    name: str, made_model: Callable[[str], life_cycle.MadeModel], precision: str = "FP32"
+) -> beforehand.Converter:
     expected = TABLE[name]
-    converter = beforehand.Converter(
-        made_model(name).folder, backend="tensorrt-rtx", progress="off", **expected.options
-    )
+    options = {**expected.options, "precision_mode": precision}
+    converter = beforehand.Converter(made_model(name).folder, backend="tensorrt-rtx", progress="off", **options)
     converter.convert()
     for key, shapes in expected.built.items():
         converter.build(shapes=list(shapes), signature=key)
@@ -61,6 +62,18 @@ def check_built(name: str, made_model: Callable[[str], life_cycle.MadeModel]) ->
 @pytest.mark.parametrize("model", FEW)
 def test_models_are_built(model: str, made_model: Callable[[str], life_cycle.MadeModel]) -> None:
     check_built(model, made_model)
+
+
+@pytest.mark.parametrize("precision", ["FP16", "BF16"])
+@pytest.mark.parametrize("model", ["mobilenet_v2", "bert", "lstm_masked", "while"])
+def test_models_are_built_in_half_precision(
+    model: str, precision: str, made_model: Callable[[str], life_cycle.MadeModel]
+) -> None:
+    engines = convert_and_build(model, made_model, precision).engines
+    assert {engine.precision for engine in engines} == {precision}
+    if model == "mobilenet_v2":  # its weights are what the engine is made of
+        whole = {engine.shapes: engine.bytes for engine in convert_and_build(model, made_model).engines}
+        assert all(engine.bytes < 0.6 * whole[engine.shapes] for engine in engines)
 
 
 @pytest.mark.slow

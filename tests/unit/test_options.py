@@ -58,7 +58,7 @@ def test_every_option_has_a_meaning_that_is_a_sentence_and_says_who_honours_it(f
 @pytest.mark.parametrize(
     ("values", "text"),
     [
-        ({"precision_mode": "FP8"}, "BH102 precision_mode is 'FP8'. Try: one of FP32, FP16, INT8."),
+        ({"precision_mode": "FP8"}, "BH102 precision_mode is 'FP8'. Try: one of FP32, TF32, FP16, BF16, INT8."),
         (
             {"minimum_segment_size": 0},
             "BH102 minimum_segment_size is 0. Try: 1 or more, or -1 to leave the whole graph native.",

@@ -28,7 +28,7 @@ class TensorRtBackend:
 
     name: ClassVar[str]
     flavour: ClassVar[Flavour]
-    precisions: ClassVar[tuple[str, ...]] = ("FP32",)
+    precisions: ClassVar[tuple[str, ...]] = ("FP32", "TF32", "FP16", "BF16")
     dtypes: ClassVar[frozenset[str]] = frozenset({"float32", "int32", "int64", "bool", "uint8"})
 
     @functools.cached_property
@@ -80,7 +80,7 @@ class TensorRtBackend:
         return (*portable, f"cuda-sm_{capability}") if gpus else ()
 
     def check_precision(self, precision: str) -> None:
-        """FP32 alone, until the precision passes exist.
+        """All but INT8: what the GPU that runs the engine lacks, TensorRT refuses there.
 
         Raises:
             PrecisionError: BH103.
@@ -88,8 +88,8 @@ class TensorRtBackend:
         if precision not in self.precisions:
             raise PrecisionError(
                 f"precision_mode {precision} is not available with the backend {self.name}",
-                why="this release builds its engines in FP32 only, and never falls back to it without being asked",
-                advice='precision_mode="FP32"',
+                why="this release does not calibrate yet, and never takes another precision without being asked",
+                advice="one of " + ", ".join(self.precisions),
             )
 
     def check_model(self, onnx_file: str) -> Refusal | None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import pathlib
 import re
+import tempfile
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -88,7 +90,7 @@ def build_engine(trt: Any, spec: EngineSpec, capabilities: Sequence[str], report
 
     Args:
         trt: The TensorRT module.
-        spec: What to build; its ONNX file is of the precision wanted.
+        spec: What to build.
         capabilities: Names of `trt.ComputeCapability` to build for; none: those that TensorRT takes by itself.
         report: Gets the phases.
 
@@ -97,30 +99,54 @@ def build_engine(trt: Any, spec: EngineSpec, capabilities: Sequence[str], report
     """
     logger = make_logger(trt)
     builder = trt.Builder(logger)
-    parsed = parse(trt, logger, builder, spec.onnx_file)
-    if parsed.refusal is not None:
+    # The parser reads the weights in their files: they are there until the engine is built.
+    with tempfile.TemporaryDirectory(prefix="beforehand-onnx-") as folder:
+        parsed = parse(trt, logger, builder, _prepare(spec, pathlib.Path(folder)))
+        if parsed.refusal is not None:
+            raise BuildError(
+                f"TensorRT cannot read the model of {spec.segment}", cause=causes.UNSUPPORTED,
+                nodes=parsed.refusal.nodes, why=parsed.refusal.reason,
+            )  # fmt: skip
+        config = _make_config(trt, builder, spec, capabilities)
+        report("compiling")
+        engine = builder.build_serialized_network(parsed.network, config)
+    if engine is None:
+        raise _explain(spec, logger.errors)
+    return bytes(memoryview(engine))
+
+
+def _prepare(spec: EngineSpec, folder: pathlib.Path) -> str:
+    """The ONNX file for the precision wanted; what was done to it goes into the build's log."""
+    try:
+        from beforehand.precision.prepare_model import prepare_model  # noqa: PLC0415 (needs onnx, an extra)
+    except ImportError as error:
         raise BuildError(
-            f"TensorRT cannot read the model of {spec.segment}", cause=causes.UNSUPPORTED, nodes=parsed.refusal.nodes,
-            why=parsed.refusal.reason,
-        )  # fmt: skip
-    config = builder.create_builder_config()
-    config.clear_flag(trt.BuilderFlag.TF32)  # FP32 is FP32
+            f"engines of {spec.backend} cannot be built here", cause=causes.UNSUPPORTED,
+            why=f"the passes before the builder need onnx ({error})", advice="pip install 'beforehand[convert]'",
+        ) from error  # fmt: skip
+    prepared = prepare_model(spec.onnx_file, spec.precision, folder)
+    print(prepared.describe(), flush=True)  # noqa: T201
+    return str(prepared.file)
+
+
+def _make_config(trt: Any, builder: Any, spec: EngineSpec, capabilities: Sequence[str]) -> Any:
+    config, options = builder.create_builder_config(), dict(spec.options)
+    if spec.precision == "TF32":
+        config.set_flag(trt.BuilderFlag.TF32)
+    else:
+        config.clear_flag(trt.BuilderFlag.TF32)  # on by default, and FP32 is FP32
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
     config.add_optimization_profile(_make_profile(builder, spec))
     if capabilities:
         config.num_compute_capabilities = len(capabilities)
         for index, name in enumerate(capabilities):
             config.set_compute_capability(getattr(trt.ComputeCapability, name), index)
-    workspace = dict(spec.options).get("max_workspace_size_bytes")
+    workspace = options.get("max_workspace_size_bytes")
     if workspace is not None:
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, int(workspace))
-    if LEVEL in dict(spec.options):
-        config.builder_optimization_level = int(dict(spec.options)[LEVEL])
-    report("compiling")
-    engine = builder.build_serialized_network(parsed.network, config)
-    if engine is None:
-        raise _explain(spec, logger.errors)
-    return bytes(memoryview(engine))
+    if LEVEL in options:
+        config.builder_optimization_level = int(options[LEVEL])
+    return config
 
 
 def _make_profile(builder: Any, spec: EngineSpec) -> Any:

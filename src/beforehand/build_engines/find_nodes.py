@@ -6,7 +6,7 @@ import pathlib
 import re
 from collections.abc import Sequence
 
-_NUMBERED = re.compile(r"__\d+$")  # tf2onnx numbers nodes that come of one: `conv1/Conv2D__12`
+_NUMBERED = re.compile(r"(__\d+)+$")  # tf2onnx numbers nodes that come of one, `conv1/Conv2D__12`; so do our passes
 
 
 def find_nodes(onnx_file: str, blamed: Sequence[str]) -> tuple[str, ...]:

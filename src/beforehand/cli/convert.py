@@ -40,7 +40,7 @@ from beforehand.cli.parse_shapes import parse_shapes, parse_text
 from beforehand.cli.progress import format_bytes, log, show_progress, time_step
 from beforehand.converter import Converter
 from beforehand.errors import BuildCancelledError, BuildError, OptionValueError, SampleError, SourceNotFoundError
-from beforehand.options import Options
+from beforehand.options import PRECISION_MODES, Options
 from beforehand.progress.choose import choose_progress
 from beforehand.store import layout
 from beforehand.store.cache_folder import CacheFolder
@@ -81,7 +81,12 @@ def add_conversion_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--buckets", metavar="max_spread=2", help="the fewest ranges that cover the shapes, none wider than this")
     add("--signature", metavar="KEY", action="append", help="a signature to convert; repeatable (default: all)")
-    add("--precision", default=default.precision_mode, type=str.upper, help="FP32, FP16 or INT8 (default: %(default)s)")
+    add(
+        "--precision",
+        default=default.precision_mode,
+        type=str.upper,
+        help=", ".join(PRECISION_MODES) + " (default: %(default)s)",
+    )
     add("--backend", default=default.backend, help="who builds and runs the engines (default: %(default)s)")
     add("--tags", default="serve", help="tags of the MetaGraph, joined by commas (default: %(default)s)")
     add(
