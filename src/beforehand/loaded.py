@@ -24,9 +24,10 @@ def stats(loaded: Any) -> dict[str, Any]:
         - `signatures`: {KEY: {"engine_calls", "native_calls"}}; a call counts once for each segment of the signature.
         - `engine_seconds`: {KEY: seconds spent in engines}.
         - `engines`: a list of {"segment", "shapes", "max_shapes", "engine_calls", "engine_seconds", "loads",
-          "load_seconds", "evictions", "builds"}. `shapes` are those that the engine serves, by input name; of a range the
+          "load_seconds", "evictions", "builds", "device_bytes"}. `shapes` are those that the engine serves, by input name; of a range the
           smallest, and `max_shapes`, else None, the largest. `loads`: how often its file was opened; `evictions`: how often
-          it was closed for another (see `maximum_cached_engines`); `builds`: 1 if it was built at run time.
+          it was closed for another (see `maximum_cached_engines`); `builds`: 1 if it was built at run time; `device_bytes`: memory
+          that it holds on a GPU, by TensorRT's own account of weights and contexts, and its buffers.
         - `builds`: engines built at run time.
         - `failed_builds`: a list of {"segment", "shapes", "max_shapes", "reason"}: engines asked for at run time that could
           not be built.
@@ -70,9 +71,9 @@ def set_policies(loaded: Any, **policies: Any) -> None:
 
     Args:
         loaded: As for `stats`.
-        **policies: `on_unseen_shape`, `on_mismatch`, `maximum_cached_engines`, `performance_hint`: options of the
-            conversion of the same names and values, see `beforehand.options.Options`. They stand above the
-            environment. A `performance_hint` is that of engines opened from now on.
+        **policies: `on_unseen_shape`, `on_mismatch`, `maximum_cached_engines`, `performance_hint`, `device`:
+            options of the conversion of the same names and values, see `beforehand.options.Options`. They stand above the
+            environment. `performance_hint` and `device` are those of engines opened from now on.
 
     Raises:
         UnknownOptionError: BH101, there is no such policy. OptionValueError: BH102, it cannot have that value.

@@ -47,6 +47,12 @@ class Options:
     max_workspace_size_bytes: int | None = option(
         None, "Upper bound of a builder's scratch memory, in bytes.", in_key=True, backends="tensorrt"
     )
+    builder_optimization_level: int | None = option(
+        None,
+        "How much TensorRT tries while it builds, from 0 (little) to 5; None: its own default.",
+        in_key=True,
+        backends="tensorrt",
+    )
     maximum_cached_engines: int | None = option(
         None,
         "Upper bound of engines loaded at once, for each segment; never of engines saved.",
@@ -71,6 +77,9 @@ class Options:
         "latency",
         "What engines are run for: latency (all cores for one call) or throughput (several calls at once).",
         in_key=False,
+    )
+    device: int = option(
+        0, "Number of the GPU that runs engines, of those that the process sees.", in_key=False, backends="tensorrt"
     )
     use_dynamic_shape: bool = option(False, "Engines with ranges of shapes (profiles), as in TF-TRT.", in_key=False)
     dynamic_shape_profile_strategy: str = option(
@@ -109,10 +118,6 @@ class Options:
     )
 
     def __post_init__(self) -> None:
-        if self.precision_mode not in PRECISION_MODES:
-            raise OptionValueError(
-                f"precision_mode is {self.precision_mode!r}", advice="one of " + ", ".join(PRECISION_MODES)
-            )
         if self.minimum_segment_size == 0 or self.minimum_segment_size < -1:
             raise OptionValueError(
                 f"minimum_segment_size is {self.minimum_segment_size}",
@@ -122,6 +127,12 @@ class Options:
             raise OptionValueError(
                 f"maximum_cached_engines is {self.maximum_cached_engines}", advice="1 or more, or None for no bound"
             )
+        if self.builder_optimization_level not in (None, *range(6)):
+            raise OptionValueError(
+                f"builder_optimization_level is {self.builder_optimization_level}", advice="0 to 5, or None"
+            )
+        if self.device < 0:
+            raise OptionValueError(f"device is {self.device}", advice="the number of a GPU: 0 is the first")
         if self.timeout_s < 0:
             raise OptionValueError(f"timeout_s is {self.timeout_s}", advice="seconds, or 0 for no deadline")
         if self.workers < 1:
@@ -131,6 +142,7 @@ class Options:
                 f"max_build_memory_bytes is {self.max_build_memory_bytes}", advice="1 or more, or None for what is free"
             )
         for name, allowed in (
+            ("precision_mode", PRECISION_MODES),
             ("on_build_failure", ON_BUILD_FAILURE),
             ("executor", EXECUTORS),
             ("progress", PROGRESS),

@@ -288,6 +288,7 @@ class EngineSpec:
 
     `graph` is the digest of the segment (`LoweredSegment.digest`), `weight_bytes` the size of its two files, and
     `onnx_sha256` and `weights_sha256` their hashes, by which the build knows that they are whole; empty: not checked.
+    `kernels` is the device whose kernels are compiled into the engine (`sm_90`), where a backend compiles them at first use.
     """
 
     segment: str
@@ -306,13 +307,15 @@ class EngineSpec:
     onnx_sha256: str = ""
     weights_sha256: str = ""
     weight_bytes: int = 0
+    kernels: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
 class Engine:
     """A built engine: a file with its hash, and what it is for. `file` is a name without folders.
 
-    `build_peak_bytes`: most resident memory seen of the process that built it; 0 where that is not known.
+    `build_peak_bytes`: most resident memory seen of the process that built it; 0 where that is not known. `kernels`: as in
+    `EngineSpec`.
     """
 
     segment: str
@@ -330,6 +333,7 @@ class Engine:
     sha256: str
     build_seconds: float
     build_peak_bytes: int = 0
+    kernels: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -382,6 +386,7 @@ class Policies:
     on_mismatch: str = "native"
     maximum_cached_engines: int | None = None
     performance_hint: str = "latency"
+    device: int = 0
     timeout_s: float = 0.0
     serve_smaller_batches: bool = False
 

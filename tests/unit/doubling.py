@@ -24,9 +24,13 @@ class Doubling:
     def __init__(self) -> None:
         self.loads: list[str] = []
         self.hints: list[str] = []
+        self.devices: list[int] = []
 
-    def load(self, data: Any, inputs: Sequence[str], outputs: Sequence[str], *, performance_hint: str) -> Multiplying:
+    def load(
+        self, data: Any, inputs: Sequence[str], outputs: Sequence[str], *, performance_hint: str, device: int
+    ) -> Multiplying:
         del inputs, outputs
+        self.devices.append(device)
         text = data.tobytes().decode()
         self.loads.append(text)
         self.hints.append(performance_hint)
@@ -34,6 +38,8 @@ class Doubling:
 
 
 class Multiplying:
+    device_bytes = 512
+
     def __init__(self, factor: float) -> None:
         self.factor = factor
 

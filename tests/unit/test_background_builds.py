@@ -38,10 +38,14 @@ MANIFEST = Manifest("id", "now", (), (), (SEGMENT,), (), (), sources=(SOURCE,), 
 
 
 class Backend:
+    kernels = ""
     name = "openvino"
 
     def probe(self) -> Probe:
         return Probe(self.name, True, "1", "")
+
+    def describe_kernels(self, target: str) -> str:
+        return self.kernels
 
     def describe_target(self, target: str) -> str:
         return target or "cpu"

@@ -28,11 +28,15 @@ RANGE = ShapeSet(("x",), ((1, 4),), ((8, 4),))
 class Backend:
     """Stands where only name, version and target of a backend are asked for."""
 
+    kernels = ""
     name = "openvino"
     version = "1"
 
     def probe(self) -> Probe:
         return Probe(self.name, True, self.version, "")
+
+    def describe_kernels(self, target: str) -> str:
+        return self.kernels
 
     def describe_target(self, target: str) -> str:
         return target or describe_this_cpu()

@@ -17,6 +17,8 @@ OTHER_VALUES: dict[str, tuple[Any, bool]] = {
     "backend": ("tensorrt", True),
     "target": ("cpu-riscv64", True),
     "max_workspace_size_bytes": (1 << 20, True),
+    "builder_optimization_level": (0, True),
+    "device": (1, False),
     "maximum_cached_engines": (2, False),
     "use_calibration": (False, True),
     "on_unseen_shape": ("build", False),

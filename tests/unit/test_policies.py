@@ -199,7 +199,7 @@ def test_policies_are_checked_by_name_and_value() -> None:
         change_policies(Policies(), {"on_unseen_shapes": "error"})
     with pytest.raises(UnknownOptionError, match="no policy `precision_mode`"):
         change_policies(Policies(), {"precision_mode": "FP32"})
-    for name in ("on_unseen_shape", "on_mismatch", "performance_hint", "maximum_cached_engines"):
+    for name in ("on_unseen_shape", "on_mismatch", "performance_hint", "maximum_cached_engines", "device"):
         with pytest.raises(OptionValueError, match=f"{name} is"):
             change_policies(Policies(), {name: -1})
 
@@ -211,3 +211,13 @@ def test_a_performance_hint_is_that_of_engines_opened_from_then_on(backend: Doub
     assert call(model, 1)
     assert call(model, 2)
     assert backend.hints == ["throughput", "latency"]
+
+
+def test_a_device_is_that_of_engines_opened_from_then_on(backend: Doubling, tmp_path: pathlib.Path) -> None:
+    model = make_model(tmp_path, *map(make_shapes, (1, 2)), policies=Policies(device=1))
+    call(model, 1)
+    change(model, device=3)
+    call(model, 1)
+    call(model, 2)
+    assert backend.devices == [1, 3]
+    assert [engine["device_bytes"] for engine in model.list_stats()["engines"]] == [512, 512]

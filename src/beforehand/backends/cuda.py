@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import importlib.util
 from typing import Any
+
+from beforehand.errors import EngineRunError
+
+_NO_TIMING = 2  # cudaEventDisableTiming
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +59,55 @@ def check(call: str, *arguments: Any) -> Any:
 @functools.cache
 def _find_call(name: str) -> Any:
     return getattr(import_runtime(), name)
+
+
+class Event:
+    """A CUDA event, which has no time: work before it, and who waits for that. Destroyed when it is dropped."""
+
+    def __init__(self) -> None:
+        self._event = check("cudaEventCreateWithFlags", _NO_TIMING)
+
+    def record(self, stream: Any) -> None:
+        """Stand behind all work put into `stream` so far."""
+        check("cudaEventRecord", self._event, stream)
+
+    def hold_back(self, stream: Any) -> None:
+        """Have work put into `stream` from now on wait for it."""
+        check("cudaStreamWaitEvent", stream, self._event, 0)
+
+    def wait(self) -> None:
+        """Return once it is reached."""
+        check("cudaEventSynchronize", self._event)
+
+    def is_reached(self) -> bool:
+        """Whether the work before it is done."""
+        return bool(_find_call("cudaEventQuery")(self._event)[0] == 0)
+
+    def __del__(self) -> None:
+        with contextlib.suppress(CudaError, TypeError, AttributeError):  # the process ends, and CUDA with it
+            check("cudaEventDestroy", self._event)
+
+
+def count_gpus() -> int:
+    """How many GPUs this process sees."""
+    return len(find_gpus()[0])
+
+
+def find_gpu(index: int, wanted_by: str) -> Gpu:
+    """One GPU of this machine.
+
+    Raises:
+        EngineRunError: BH601, there is none of this number.
+    """
+    gpus, why_none = find_gpus()
+    if not gpus:
+        raise EngineRunError(f"{wanted_by} needs a GPU", why=why_none)
+    if index >= len(gpus):
+        listed = ", ".join(f"{gpu.index}: {gpu.name}" for gpu in gpus)
+        raise EngineRunError(
+            f"{wanted_by} is to run on GPU {index}", why=f"this process sees {listed}", advice="another `device`"
+        )
+    return gpus[index]
 
 
 @functools.cache

@@ -62,6 +62,10 @@ class FakeBackend:
         """This CPU."""
         return (describe_this_cpu(),)
 
+    def describe_kernels(self, target: str) -> str:
+        """Nothing is compiled at first use."""
+        return ""
+
     def check_precision(self, precision: str) -> None:
         """It has all."""
 
@@ -106,6 +110,7 @@ class FakeBackend:
         output_names: Sequence[str],
         *,
         performance_hint: str = "latency",
+        device: int = 0,
     ) -> Executable:
         """Refuse: there is nothing to run.
 

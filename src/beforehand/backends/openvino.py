@@ -85,6 +85,10 @@ class OpenVinoBackend:
         """This CPU alone: OpenVINO refuses an engine for fewer instruction sets too."""
         return (describe_this_cpu(),)
 
+    def describe_kernels(self, target: str) -> str:
+        """Nothing is compiled at first use."""
+        return ""
+
     def check_precision(self, precision: str) -> None:
         """FP32 alone, until the precision passes exist.
 
@@ -180,6 +184,7 @@ class OpenVinoBackend:
         output_names: Sequence[str],
         *,
         performance_hint: str = "latency",
+        device: int = 0,
     ) -> OpenVinoExecutable:
         """Import a built engine; nothing is compiled from a model."""
         openvino = import_openvino()
@@ -248,6 +253,11 @@ class OpenVinoExecutable:
         self._outputs = [self._find_port(compiled.outputs, name) for name in output_names]
         self._large = self._find_large(compiled.outputs)
         self._idle: list[Any] = []
+
+    @property
+    def device_bytes(self) -> int:
+        """All of its memory is the CPU's."""
+        return 0
 
     @staticmethod
     def _find_port(ports: Sequence[Any], name: str) -> int:

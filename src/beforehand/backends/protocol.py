@@ -41,6 +41,10 @@ class Executable(Protocol):
         an engine's buffer would change at the next call.
         """
 
+    @property
+    def device_bytes(self) -> int:
+        """Memory that it holds on another device than the CPU."""
+
 
 class Backend(Protocol):
     """Builds engines of ONNX models and runs them."""
@@ -64,6 +68,12 @@ class Backend(Protocol):
 
     def list_targets_here(self) -> tuple[str, ...]:
         """Targets of engines that run on this machine, as `describe_target` writes them; none where it lacks the device."""
+
+    def describe_kernels(self, target: str) -> str:
+        """The device of this machine whose kernels `build` compiles into an engine for `target`; empty where it does not.
+
+        It is part of the engine's key: an engine built where there was no such device is not taken for it.
+        """
 
     def check_precision(self, precision: str) -> None:
         """Refuse a precision that this backend does not have here.
@@ -108,6 +118,7 @@ class Backend(Protocol):
         output_names: Sequence[str],
         *,
         performance_hint: str = "latency",
+        device: int = 0,
     ) -> Executable:
         """Open a built engine.
 
@@ -117,4 +128,5 @@ class Backend(Protocol):
             output_names: Names of the outputs, in the order in which they are wanted.
             performance_hint: "latency" (all cores for one call) or "throughput" (several calls at once); no part of the
                 built engine.
+            device: Which of several devices is to run it, for backends that have several.
         """

@@ -6,16 +6,19 @@ import dataclasses
 import functools
 import re
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from beforehand import causes, environment
-from beforehand.backends import cuda, tensorrt_build
-from beforehand.backends.protocol import Executable, Probe, Refusal
+from beforehand.backends import cuda, tensorrt_build, tensorrt_kernels
+from beforehand.backends.protocol import Probe, Refusal
 from beforehand.backends.tensorrt_flavours import DATA_CENTRE, RTX, Flavour
 from beforehand.errors import BuildError, BuildForbiddenError, OptionValueError, PrecisionError
 from beforehand.records import EngineSpec
+
+if TYPE_CHECKING:
+    from beforehand.backends.tensorrt_run import TensorRtExecutable
 
 # What TensorRT-RTX builds for where nothing is asked: GPUs of Ampere (compute capability 8.0) and later.
 PORTABLE = "cuda-ampere+"
@@ -79,6 +82,12 @@ class TensorRtBackend:
         portable = (PORTABLE,) if self.flavour.builds_without_gpu and capability >= _FIRST_PORTABLE else ()
         return (*portable, f"cuda-sm_{capability}") if gpus else ()
 
+    def describe_kernels(self, target: str) -> str:
+        """The first GPU's compute capability, where engines for `target` run on it and kernels are compiled at first use."""
+        if not self.flavour.has_runtime_cache or target not in self.list_targets_here():
+            return ""
+        return f"sm_{cuda.find_gpus()[0][0].capability}"
+
     def check_precision(self, precision: str) -> None:
         """All but INT8: what the GPU that runs the engine lacks, TensorRT refuses there.
 
@@ -103,7 +112,21 @@ class TensorRtBackend:
             raise BuildForbiddenError(
                 f"{self.flavour.title} was asked to build", cause=causes.FORBIDDEN, segment=spec.segment
             )
-        return tensorrt_build.build_engine(self._trt, spec, self._list_capabilities(spec), report)
+        engine = tensorrt_build.build_engine(self._trt, spec, self._list_capabilities(spec), report)
+        if not spec.kernels:
+            return engine
+        report("compiling kernels")
+        return tensorrt_kernels.join(engine, self._compile_kernels(engine, spec))
+
+    def _compile_kernels(self, engine: bytes, spec: EngineSpec) -> bytes:
+        """Run each end of the engine's range once: the GPU's driver compiles its kernels, which are kept."""
+        executable = self.load(np.frombuffer(engine, np.uint8), spec.input_names, spec.output_names)
+        shapes = spec.shapes
+        for chosen in dict.fromkeys((shapes.shapes, shapes.opt_shapes, shapes.max_shapes)):
+            if chosen:
+                arrays = [np.zeros(shape, dtype) for (_, dtype), shape in zip(executable.inputs, chosen, strict=True)]
+                executable.run(arrays)
+        return executable.read_kernels()
 
     def _list_capabilities(self, spec: EngineSpec) -> list[str]:
         if not self.flavour.builds_without_gpu or spec.target in ("", PORTABLE):
@@ -137,9 +160,10 @@ class TensorRtBackend:
 
     def ease(self, spec: EngineSpec) -> EngineSpec | None:
         """The lowest optimisation level: fewer kernels are tried, with less memory and time. It is another engine."""
-        if tensorrt_build.LEVEL in dict(spec.options):
+        options = dict(spec.options)
+        if options.get(tensorrt_build.LEVEL) == 0:
             return None
-        return dataclasses.replace(spec, options=(*spec.options, (tensorrt_build.LEVEL, 0)))
+        return dataclasses.replace(spec, options=tuple({**options, tensorrt_build.LEVEL: 0}.items()))
 
     def load(
         self,
@@ -148,18 +172,20 @@ class TensorRtBackend:
         output_names: Sequence[str],
         *,
         performance_hint: str = "latency",
-    ) -> Executable:
-        """Open a built engine on the first GPU.
+        device: int = 0,
+    ) -> TensorRtExecutable:
+        """Open a built engine.
 
         Args:
             data: As in the protocol.
             input_names: As in the protocol.
             output_names: As in the protocol.
             performance_hint: Nothing follows from it here: each concurrent caller has a context of its own.
+            device: The GPU's number.
         """
         from beforehand.backends.tensorrt_run import TensorRtExecutable  # noqa: PLC0415 (needs cuda-python)
 
-        return TensorRtExecutable(self._trt, self.flavour, data, input_names, output_names)
+        return TensorRtExecutable(self._trt, self.flavour, data, input_names, output_names, device)
 
 
 class TensorRtRtxBackend(TensorRtBackend):

@@ -14,7 +14,7 @@ from beforehand.backends.protocol import Refusal
 from beforehand.errors import BuildError
 from beforehand.records import UNBOUNDED, EngineSpec
 
-# In the options of a build that is tried again with less.
+# The option's name; a build that is tried again with less has it at 0.
 LEVEL = "builder_optimization_level"
 _MOST_LINES = 2000
 _NODE = re.compile(r"(?:for node |failed\. )(?P<node>\{?[^\s{}]+\}?)(?=[.\s])(?: has no runners)?", re.IGNORECASE)
@@ -144,8 +144,9 @@ def _make_config(trt: Any, builder: Any, spec: EngineSpec, capabilities: Sequenc
     workspace = options.get("max_workspace_size_bytes")
     if workspace is not None:
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, int(workspace))
-    if LEVEL in options:
-        config.builder_optimization_level = int(options[LEVEL])
+    level = options.get(LEVEL)
+    if level is not None:
+        config.builder_optimization_level = int(level)
     return config
 
 

@@ -95,4 +95,5 @@ def _describe_engine(spec: EngineSpec, file: pathlib.Path, sha256: str, outcome:
         sha256=sha256,
         build_seconds=outcome.seconds,
         build_peak_bytes=outcome.peak_bytes,
+        kernels=spec.kernels,
     )

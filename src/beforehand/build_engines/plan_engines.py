@@ -31,6 +31,7 @@ def plan_engines(
         options: The conversion's options.
     """
     version, target = backend.probe().version, backend.describe_target(options.target)
+    kernels = backend.describe_kernels(target)
     specs: dict[str, EngineSpec] = {}
     for index, shape_set in shapes:
         lowered = segments[index]
@@ -51,6 +52,7 @@ def plan_engines(
             onnx_sha256=lowered.onnx_sha256,
             weights_sha256=lowered.weights_sha256,
             weight_bytes=lowered.bytes,
+            kernels=kernels,
         )
         key = make_key(spec)
         specs.setdefault(f"{index}/{key}", dataclasses.replace(spec, key=key))
@@ -76,6 +78,7 @@ def make_spec(
     asked = {**dict(manifest.options), "backend": backend.name}
     if target is not None:
         asked["target"] = target
+    described = backend.describe_target(asked["target"])
     spec = EngineSpec(
         segment=manifest.segments[segment].name,
         segment_index=segment,
@@ -86,13 +89,14 @@ def make_spec(
         backend=backend.name,
         backend_version=backend.probe().version,
         precision=asked["precision_mode"],
-        target=backend.describe_target(asked["target"]),
+        target=described,
         options=tuple((name, asked[name]) for name, _ in manifest.options),
         key="",
         graph=source.digest,
         onnx_sha256=source.onnx_sha256,
         weights_sha256=source.weights_sha256,
         weight_bytes=manifest.segments[segment].weight_bytes,
+        kernels=backend.describe_kernels(described),
     )
     return dataclasses.replace(spec, key=make_key(spec))
 
@@ -108,7 +112,7 @@ def make_key(spec: EngineSpec) -> str:
             "shapes": [shapes.shapes, shapes.max_shapes, shapes.opt_shapes, shapes.one_batch],
             "backend": [spec.backend, spec.backend_version],
             "precision": spec.precision,
-            "target": spec.target,
+            "target": [spec.target, spec.kernels] if spec.kernels else spec.target,
             "options": sorted(pair for pair in spec.options if pair[0] not in _RESOLVED),
         }
     )

@@ -88,6 +88,7 @@ def add_conversion_arguments(parser: argparse.ArgumentParser) -> None:
         help=", ".join(PRECISION_MODES) + " (default: %(default)s)",
     )
     add("--backend", default=default.backend, help="who builds and runs the engines (default: %(default)s)")
+    add("--optimization-level", metavar="0..5", type=int, help="how much TensorRT tries while it builds")
     add("--tags", default="serve", help="tags of the MetaGraph, joined by commas (default: %(default)s)")
     add(
         "--minimum-segment-size", metavar="N", type=int, default=default.minimum_segment_size,
@@ -147,6 +148,7 @@ def start_conversion(arguments: argparse.Namespace, target: str, output: pathlib
         "backend": arguments.backend,
         "target": target,
         "minimum_segment_size": arguments.minimum_segment_size,
+        "builder_optimization_level": arguments.optimization_level,
         **read_build_options(arguments),
     }
     tags = [tag.strip() for tag in arguments.tags.split(",")]

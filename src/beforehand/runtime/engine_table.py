@@ -34,6 +34,7 @@ class EngineTable:
         self._reloads = 0
         self._warned = False
         self.performance_hint = policies.performance_hint
+        self.device = policies.device
         self.what_follows = "Such calls run natively, in TensorFlow."  # where an engine fails, for the log
 
     def add(self, engine: LoadedEngine) -> None:
@@ -85,6 +86,7 @@ class EngineTable:
         with self.lock:
             self._most = policies.maximum_cached_engines
             self.performance_hint = policies.performance_hint
+            self.device = policies.device
             self._close_oldest(0)
 
     def make_room(self, engine: LoadedEngine) -> None:

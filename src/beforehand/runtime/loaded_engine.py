@@ -6,14 +6,14 @@ import logging
 import pathlib
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 
 from beforehand.backends.protocol import Executable
 from beforehand.backends.registry import find_backend
-from beforehand.errors import BeforehandError, EngineRunError, record_error
+from beforehand.errors import BeforehandError, EngineRunError, SampleError, record_error
 from beforehand.records import Engine, TensorSpec
 from beforehand.runtime.counters import CallCounts
 from beforehand.store import layout
@@ -28,6 +28,7 @@ class Table(Protocol):
 
     lock: threading.RLock
     performance_hint: str
+    device: int
     what_follows: str
 
     def make_room(self, engine: LoadedEngine) -> None:
@@ -66,16 +67,18 @@ class LoadedEngine:
         self._checked: list[_Form] | None = None
 
     def run(
-        self, signature: int, inputs: Sequence[np.ndarray[Any, Any]], promised: Sequence[TensorSpec]
-    ) -> list[np.ndarray[Any, Any]]:
+        self, signature: int, inputs: Sequence[Any], promised: Sequence[TensorSpec], *, on_device: bool = False
+    ) -> list[Any]:
         """The outputs of one call, which are what the manifest promises.
 
         Args:
             signature: Where the call came from, to be counted.
-            inputs: The inputs.
+            inputs: The inputs: NumPy arrays, or some that lie on a GPU (`DeviceInput`).
             promised: The manifest's outputs.
+            on_device: Whether some do; the outputs are there then too.
 
         Raises:
+            SampleError: BH122, an input on a GPU that cannot be read there.
             BeforehandError: the engine cannot be opened or run; said once in the log. One that cannot be opened is not
                 tried again, one that could not run is.
         """
@@ -83,11 +86,13 @@ class LoadedEngine:
         executable = self._executable or self._open()  # what this call runs, whoever closes the engine meanwhile
         start = time.perf_counter()
         try:
-            outputs = executable.run(inputs)
+            outputs = _run_on_device(executable, inputs) if on_device else executable.run(inputs)
             forms = [(array.dtype, array.shape) for array in outputs]
             if forms != self._checked:  # as a rule they are the same at every call
                 _check_outputs(outputs, promised)
                 self._checked = forms
+        except SampleError:  # the caller's
+            raise
         except Exception as error:  # a backend may raise anything; it is mapped, with its text
             raise self._fail(error) from error
         self.counts.add(signature, time.perf_counter() - start)
@@ -118,8 +123,9 @@ class LoadedEngine:
         data = read_verified_file(layout.find_engine_file(self._folder, record.file), record.sha256)
         self._table.make_room(self)  # not before: a file that is altered must not put out a good engine
         return find_backend(record.backend).load(
-            data, record.input_names, record.output_names, performance_hint=self._table.performance_hint
-        )
+            data, record.input_names, record.output_names,
+            performance_hint=self._table.performance_hint, device=self._table.device,
+        )  # fmt: skip
 
     def _fail(self, error: Exception) -> BeforehandError:
         if not isinstance(error, BeforehandError):
@@ -168,10 +174,21 @@ class LoadedEngine:
                 "load_seconds": self._load_seconds,
                 "evictions": self._evictions,
                 "builds": self._builds,
+                "device_bytes": self._executable.device_bytes if self._executable is not None else 0,
             }
 
 
-def _check_outputs(outputs: Sequence[np.ndarray[Any, Any]], promised: Sequence[TensorSpec]) -> None:
+def _run_on_device(executable: Executable, inputs: Sequence[Any]) -> list[Any]:
+    run: Callable[[Sequence[Any]], list[Any]] | None = getattr(executable, "run_on_device", None)
+    if run is None:
+        raise SampleError(
+            "an input lies on a GPU", why="the engine that serves these shapes runs on the CPU",
+            advice="NumPy arrays, or `beforehand add-target` on a machine with this GPU",
+        )  # fmt: skip
+    return run(inputs)
+
+
+def _check_outputs(outputs: Sequence[Any], promised: Sequence[TensorSpec]) -> None:
     """Refuse what would reach the caller as something that the signature does not say.
 
     Raises:

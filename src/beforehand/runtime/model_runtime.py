@@ -13,7 +13,14 @@ import numpy as np
 
 from beforehand import environment
 from beforehand.build_engines.open_batch import open_batch
-from beforehand.errors import BeforehandError, EngineRunError, IntegrityError, UnseenShapeError, record_error
+from beforehand.errors import (
+    BeforehandError,
+    EngineRunError,
+    IntegrityError,
+    SampleError,
+    UnseenShapeError,
+    record_error,
+)
 from beforehand.records import Engine, Manifest, Policies, SegmentRecord, ShapeSet, Signature
 from beforehand.runtime.background_builds import BackgroundBuilds
 from beforehand.runtime.build_requests import BuildRequests
@@ -204,16 +211,22 @@ class ModelRuntime:
         shapes = tuple([array.shape for array in inputs])
         return self._ask_engines(signature, segment, shapes, inputs)[0]
 
-    def run_alone(self, signature: int, segment: int, inputs: _Arrays) -> list[np.ndarray[Any, Any]]:
+    def run_alone(self, signature: int, segment: int, inputs: Sequence[Any], *, on_device: bool = False) -> list[Any]:
         """As `run`, where there is no TensorFlow: what no engine answers is an error.
 
+        Args:
+            signature: Where the call came from.
+            segment: Which segment.
+            inputs: NumPy arrays, or some that lie on a GPU (`DeviceInput`).
+            on_device: Whether some do; the outputs are there then too.
+
         Raises:
-            SampleError: BH122, shapes that the segment cannot have.
+            SampleError: BH122, shapes that the segment cannot have, or an input on a GPU that cannot be read there.
             UnseenShapeError: BH604, no engine serves these shapes; with `on_unseen_shape` "build" one is asked for.
             IntegrityError: BH503, EngineRunError: BH601, the engine that serves them cannot be opened or run.
         """
         shapes = tuple([array.shape for array in inputs])
-        outputs, failures = self._ask_engines(signature, segment, shapes, inputs)
+        outputs, failures = self._ask_engines(signature, segment, shapes, inputs, on_device=on_device)
         if outputs is not None:
             return outputs
         if failures:
@@ -238,14 +251,16 @@ class ModelRuntime:
         )
 
     def _ask_engines(
-        self, signature: int, segment: int, shapes: Shapes, inputs: _Arrays
-    ) -> tuple[list[np.ndarray[Any, Any]] | None, list[BeforehandError]]:
+        self, signature: int, segment: int, shapes: Shapes, inputs: Sequence[Any], *, on_device: bool = False
+    ) -> tuple[list[Any] | None, list[BeforehandError]]:
         """The outputs of the first engine that can give them; else what failed, empty where none serves the shapes."""
         failures: list[BeforehandError] = []
         promised = self.segments[segment].outputs
         for engine in self._tables[segment].find_engines(shapes):
             try:
-                return engine.run(signature, inputs, promised), failures
+                return engine.run(signature, inputs, promised, on_device=on_device), failures
+            except SampleError:
+                raise
             except BeforehandError as error:
                 failures.append(error)
                 if isinstance(error, IntegrityError):

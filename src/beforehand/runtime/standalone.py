@@ -10,17 +10,20 @@ from typing import Any
 
 import numpy as np
 
+from beforehand.backends.device_array import DeviceArray, DeviceInput
 from beforehand.errors import NativePartsError, SampleError, SignatureError
 from beforehand.records import LeftOut, Signature, Whole, describe_shape
+from beforehand.runtime.adapt_array import adapt_array
+from beforehand.runtime.choose_policies import change_policies
 from beforehand.runtime.model_runtime import ModelRuntime
 from beforehand.store.manifest import find_manifest, read_manifest
 
 DEFAULT = "serving_default"
 _MOST_NAMED = 8
-Arrays = dict[str, "np.ndarray[Any, Any]"]
+Arrays = dict[str, "np.ndarray[Any, Any] | DeviceArray"]
 
 
-def load(folder: str | os.PathLike[str]) -> StandaloneModel:
+def load(folder: str | os.PathLike[str], *, device: int | None = None) -> StandaloneModel:
     """Open a converted SavedModel without TensorFlow.
 
     Needed are the manifest and the engines in `assets/`, and the backend that runs them: neither TensorFlow nor onnx.
@@ -33,14 +36,18 @@ def load(folder: str | os.PathLike[str]) -> StandaloneModel:
 
     Args:
         folder: What `save` or `beforehand convert -o` wrote.
+        device: Number of the GPU that runs engines for GPUs; by default the conversion's option, which is 0 by default.
 
     Raises:
+        OptionValueError: BH102, a device that is no number.
         SourceNotFoundError: BH201. ManifestError: BH502, it was not converted, or its manifest cannot be read.
         EngineMismatchError: BH605, no engine in it runs on this machine.
     """
     file = find_manifest(pathlib.Path(folder).absolute())
     manifest = read_manifest(file)
     runtime = ModelRuntime.open_alone(file, manifest)
+    if device is not None:
+        runtime.set_policies(change_policies(runtime.policies, {"device": device}))
     native: dict[str, list[LeftOut]] = {}
     for key, node in manifest.native_nodes:
         native.setdefault(key, []).append(node)
@@ -48,7 +55,11 @@ def load(folder: str | os.PathLike[str]) -> StandaloneModel:
 
 
 class StandaloneSignature:
-    """One signature: takes NumPy arrays by name, or in the signature's order, and gives a dict of them. Threads may share it.
+    """One signature: takes arrays by name, or in the signature's order, and gives a dict of them. Threads may share it.
+
+    NumPy arrays give NumPy arrays. Where an input lies on a GPU (whatever has `__dlpack__`: torch, CuPy, JAX), it is read
+    there, and the outputs are `DeviceArray`s: the call returns when the work is handed to the GPU, and what reads an output
+    by DLPack waits for it.
 
     Attributes:
         key: The signature's.
@@ -61,7 +72,7 @@ class StandaloneSignature:
         self._runtime, self._place, self._whole = runtime, place, whole
         self._forms = tuple((spec.name, np.dtype(spec.dtype)) for spec in signature.inputs)
 
-    def __call__(self, *args: np.ndarray[Any, Any], **kwargs: np.ndarray[Any, Any]) -> Arrays:
+    def __call__(self, *args: Any, **kwargs: Any) -> Arrays:
         """The outputs, by name, in memory of their own.
 
         Raises:
@@ -74,14 +85,30 @@ class StandaloneSignature:
         for name, dtype in self._forms:
             array = given.get(name)
             if type(array) is not np.ndarray or array.dtype != dtype:
+                return self._adapt_and_run(given)
+            arrays.append(array)
+        return self._run(given, arrays)
+
+    def _adapt_and_run(self, given: Mapping[str, Any]) -> Arrays:
+        """As `__call__`, for arrays of other libraries: those on the host are viewed, those on a GPU stay there."""
+        arrays = []
+        for name, dtype in self._forms:
+            array = adapt_array(name, given.get(name), dtype)
+            if array is None:
                 raise self._refuse(given)
             arrays.append(array)
+        return self._run(given, arrays, on_device=any(isinstance(array, DeviceInput) for array in arrays))
+
+    def _run(self, given: Mapping[str, Any], arrays: list[Any], *, on_device: bool = False) -> Arrays:
         if len(given) != len(arrays):
             raise self._refuse(given)
         whole = self._whole
+        inputs = [arrays[i] for i in whole.inputs]
         try:
-            found = self._runtime.run_alone(self._place, whole.segment, [arrays[i] for i in whole.inputs])
+            found = self._runtime.run_alone(self._place, whole.segment, inputs, on_device=on_device)
         except SampleError:
+            if on_device:
+                raise
             raise self._refuse(given) from None
         return {spec.name: found[index] for spec, index in zip(self.outputs, whole.outputs, strict=True)}
 
@@ -151,7 +178,7 @@ class StandaloneModel:
         self.beforehand_runtime = runtime
         self.signatures = Signatures(runtime, native)
 
-    def __call__(self, *args: np.ndarray[Any, Any], **kwargs: np.ndarray[Any, Any]) -> Arrays:
+    def __call__(self, *args: Any, **kwargs: Any) -> Arrays:
         """Call the default signature: `serving_default`, or the first."""
         keys = list(self.signatures)
         return self.signatures[DEFAULT if DEFAULT in keys else keys[0]](*args, **kwargs)
