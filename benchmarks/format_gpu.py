@@ -21,7 +21,10 @@ Row = dict[str, Any]
 
 def format_gpu(results: dict[str, Any]) -> str:
     """The whole section."""
-    parts = [f"## Speed on a GPU ({results['precision']})", describe_machine(), describe_gpu(results)]
+    parts = [
+        f"## Speed on a GPU ({results['precision']})",
+        f"{results.get('described') or describe_machine()}\n{describe_gpu(results)}",
+    ]
     rows = list(list_rows(results))
     parts += [format_calls(rows, results["precision"]), format_host(rows), format_first_calls(rows)]
     if "ceilings" in results:

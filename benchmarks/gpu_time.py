@@ -1,11 +1,12 @@
 """Step 2 of gpu.py, for one model, without TensorFlow: `python gpu_time.py JOB`.
 
-JOB is JSON: {"folder", "model", "batches", "precision", "rounds": [fewest, most], "seconds"}. Each batch prints a line of
-JSON as soon as it is measured: {"batch", "row"}. A way that cannot be opened is told in the row, and the others are timed.
+JOB is JSON: {"folder", "model", "batches", "precision", "rounds": [fewest, most], "seconds", "seconds_left"}. Each
+batch prints a line of JSON as soon as it is measured: {"batch", "row"}. A way that cannot be opened is told in the row, and the others are timed.
 """
 
 import dataclasses
 import json
+import math
 import pathlib
 import sys
 import time
@@ -26,8 +27,11 @@ WARM_S = 0.5
 
 
 def main(job: dict[str, Any]) -> None:
-    """Each batch in turn."""
+    """Each batch in turn, none begun after `seconds_left`."""
+    end = time.perf_counter() + job["seconds_left"]
     for batch in job["batches"]:
+        if time.perf_counter() > end:
+            break
         torch.compiler.reset()
         row = time_batch(job, batch)
         print(json.dumps({"batch": batch, "row": row}), flush=True)
@@ -41,8 +45,11 @@ def time_batch(job: dict[str, Any], batch: int) -> dict[str, Any]:
     ways, host = open_ways(job, arrays, row)
     row["single"], row["together"] = time_ways(ways, job), time_together(ways, job)
     row["host"] = alternate_calls(host, lambda _: False, rounds=tuple(job["rounds"]), seconds=job["seconds"])
-    if "beforehand" in host:
-        row["error"] = compare_answers(host["beforehand"](), load_arrays(folder, name, batch, "outputs"))
+    expected = load_arrays(folder, name, batch, "outputs")
+    answers = [call["beforehand"]() for call in (ways, host) if "beforehand" in call]
+    errors = [compare_answers({key: to_host(value) for key, value in found.items()}, expected) for found in answers]
+    if errors:
+        row["error"] = max(errors, key=lambda error: (math.isnan(error["norm"]), error["norm"]))
     module = make_module(name, job["precision"], "contiguous")
     work = count_work(module, convert_inputs(arrange_inputs(arrays, "contiguous"), job["precision"]))
     return {**row, "work": dataclasses.asdict(work)}
@@ -70,6 +77,10 @@ def open_ways(job: dict[str, Any], arrays: Arrays, row: dict[str, Any]) -> tuple
         torch.cuda.synchronize()
         row["opening_seconds"][way] = time.perf_counter() - begun
     return ways, host
+
+
+def to_host(value: Any) -> Any:
+    return value.cpu().numpy() if isinstance(value, torch.Tensor) else value
 
 
 def try_way(call: Call, failed: dict[str, str], name: str) -> dict[str, Any]:

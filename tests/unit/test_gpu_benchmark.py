@@ -6,6 +6,8 @@ import argparse
 import json
 import math
 import pathlib
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -119,7 +121,10 @@ def test_a_run_goes_on_where_the_last_one_ended(tmp_path: pathlib.Path) -> None:
     import gpu
 
     file = tmp_path / "r.json"
-    options = argparse.Namespace(json=str(file), resume=True, precision="FP16", models=["bert"], batches=[1, 8])
+    options = argparse.Namespace(
+        json=[str(file)], resume=True, format_only=False, precision="FP16", models=["bert"], batches=[1, 8],
+        folder=str(tmp_path),
+    )  # fmt: skip
     assert gpu.read_results(options)["rows"] == {}
     gpu.keep(options, make_results(**{"1": make_row()}))
     results = gpu.read_results(options)
@@ -127,11 +132,24 @@ def test_a_run_goes_on_where_the_last_one_ended(tmp_path: pathlib.Path) -> None:
     assert json.loads(file.read_text())["precision"] == "FP16"
     results["rows"]["bert"] = {"1": make_row()}
     assert [key for key, _ in gpu.list_compilations(options, results)] == ["bert 8 contiguous"]
+    assert not gpu.is_made(options, results, "bert")
+    results["rows"]["bert"]["8"] = make_row()
+    assert gpu.is_made(options, results, "bert")
+
+
+def test_the_section_is_written_again_of_the_file_alone(tmp_path: pathlib.Path) -> None:
+    file = tmp_path / "r.json"
+    file.write_text(json.dumps({**make_results(**{"1": make_row()}), "described": "- a machine far away"}))
+    command = [sys.executable, str(BENCHMARKS / "gpu.py"), "--format-only", "--json", str(file)]
+    subprocess.run([*command, "--output", str(tmp_path / "R.md")], check=True, capture_output=True)
+    text = (tmp_path / "R.md").read_text()
+    assert "- a machine far away\n- GPU of a test" in text
+    assert "<!-- begin gpu -->" in text
 
 
 def test_a_script_that_fails_is_told_with_its_last_line(tmp_path: pathlib.Path) -> None:
-    import gpu
+    from stream_script import stream_script
 
     options = argparse.Namespace(folder=str(tmp_path), at_once=3)
-    [told] = list(gpu.stream_script(options, "not_there.py", {}))
+    [told] = list(stream_script(options, "not_there.py", {}))
     assert "No such file" in told["failed"]
