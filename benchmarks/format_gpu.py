@@ -110,7 +110,7 @@ def format_means(rows: list[tuple[str, str, Row]]) -> str:
     found = {f"{MODELS[model].title} {batch}": find_speed_up(row["single"]) for model, batch, row in rows}
     known = {name: estimate for name, estimate in found.items() if estimate}
     if not known:
-        return "Torch was not timed."
+        return "No row has both our time and that of torch."
     mean = combine_geometric(list(known.values()))
     worst = min(known, key=lambda name: known[name].median)
     return (
