@@ -4,7 +4,7 @@ PYTHON ?= python3
 TENSORFLOW ?= tensorflow-cpu
 # Which rows of the matrix: `make matrix ROWS="oldest newest"`; empty means all.
 ROWS ?=
-# Options of benchmarks/cpu.py, or of benchmarks/models.py.
+# Options of benchmarks/cpu.py, of benchmarks/gpu.py, or of benchmarks/models.py.
 BENCH ?=
 
 # Two files of tests at a time: most of a test is waiting for a process of one thread to import TensorFlow.
@@ -15,7 +15,7 @@ READY := .venv/.ready
 PIP_INSTALL := $(BIN)/python -m pip install -q --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help bench bench-build bench-concurrency bench-models demo faults test test-all lint format matrix clean
+.PHONY: help bench bench-build bench-concurrency bench-gpu bench-models demo faults test test-all lint format matrix clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ bench-concurrency: $(READY)  ## 1 and 4 callers against bare OpenVINO, and what 
 
 bench-build: $(READY)  ## what is lost without build(), in fresh processes, into benchmarks/RESULTS.md
 	$(BIN)/python benchmarks/what_build_gains.py $(BENCH)
+
+bench-gpu: $(READY)  ## calls on a GPU beside TensorRT's own API and torch.compile, which must be installed, into benchmarks/RESULTS.md
+	$(BIN)/python benchmarks/gpu.py $(BENCH)
 
 bench-models: $(READY)  ## the table of models, into benchmarks/RESULTS.md; BENCH="--models vit", BENCH=--slow
 	$(BIN)/python benchmarks/models.py $(BENCH)
