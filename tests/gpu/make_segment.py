@@ -50,6 +50,76 @@ def write_conv_net(folder: pathlib.Path) -> Any:
     return save(folder, helper.make_graph(nodes, "g", [x], outputs, weights))
 
 
+def write_encoder(folder: pathlib.Path, width: int = 128, heads: int = 4) -> Any:
+    """A layer of a transformer, its normalisations written out as TensorFlow does, of batches and lengths of any size."""
+    import onnx
+    from onnx import helper
+
+    rng = np.random.default_rng(4)
+    constants: dict[str, np.ndarray[Any, Any]] = {
+        "axes": np.array([2]), "epsilon": np.array(1e-6, np.float32), "scale": np.array(0.25, np.float32),
+        "split": np.array([0, 0, heads, width // heads]), "merge": np.array([0, 0, width]),
+    }  # fmt: skip
+    for name, shape in {**dict.fromkeys("qkvo", (width, width)), "up": (width, 256), "down": (256, width)}.items():
+        constants[name] = (rng.normal(size=shape) / shape[0] ** 0.5).astype(np.float32)
+    for name in ("g1", "b1", "g2", "b2"):
+        constants[name] = rng.normal(size=width).astype(np.float32)
+    nodes: list[Any] = []
+
+    def add(op: str, inputs: list[str], output: str, **attributes: Any) -> str:
+        nodes.append(helper.make_node(op, inputs, [output], name=f"model/{output}", **attributes))
+        return output
+
+    def normalise(x: str, name: str, scale: str, bias: str) -> str:
+        mean = add("ReduceMean", [x, "axes"], f"{name}_mean")
+        centred = add("Sub", [x, mean], f"{name}_centred")
+        squares = add("Mul", [centred, centred], f"{name}_squares")
+        variance = add("Add", [add("ReduceMean", [squares, "axes"], f"{name}_var"), "epsilon"], f"{name}_eps")
+        root = add("Reciprocal", [add("Sqrt", [variance], f"{name}_sqrt")], f"{name}_root")
+        factor = add("Mul", [root, scale], f"{name}_factor")
+        shift = add("Sub", [bias, add("Mul", [mean, factor], f"{name}_shifted")], f"{name}_shift")
+        return add("Add", [add("Mul", [x, factor], f"{name}_scaled"), shift], name)
+
+    split = {}
+    for name in "qkv":
+        made = add("Reshape", [add("MatMul", ["x", name], f"{name}_m"), "split"], f"{name}_r")
+        split[name] = add("Transpose", [made], f"{name}_t", perm=[0, 2, 3, 1] if name == "k" else [0, 2, 1, 3])
+    scores = add("Mul", [add("MatMul", [split["q"], split["k"]], "scores"), "scale"], "scaled")
+    context = add("MatMul", [add("Softmax", [scores], "p", axis=-1), split["v"]], "context")
+    merged = add("Reshape", [add("Transpose", [context], "turned", perm=[0, 2, 1, 3]), "merge"], "merged")
+    attended = normalise(add("Add", ["x", add("MatMul", [merged, "o"], "projected")], "sum1"), "norm1", "g1", "b1")
+    hidden = add("Relu", [add("MatMul", [attended, "up"], "wide")], "hidden")
+    normalise(add("Add", [attended, add("MatMul", [hidden, "down"], "narrow")], "sum2"), "y", "g2", "b2")
+    weights = [onnx.numpy_helper.from_array(value, name) for name, value in constants.items()]
+    x, y = (helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [None, None, width]) for name in "xy")
+    return save(folder, helper.make_graph(nodes, "g", [x], [y], weights))
+
+
+def write_sums(folder: pathlib.Path) -> Any:
+    """Two means over an image, and a softmax over 70,000 equal values between two products, all after a product."""
+    import onnx
+    from onnx import helper
+
+    many = 70_000
+    constants = {
+        "w": np.eye(8, dtype=np.float32).reshape(8, 8, 1, 1), "axes": np.array([2, 3]),
+        "same": np.full((8, many), 1e-3, np.float32), "ones": np.ones((many, 4), np.float32),
+    }  # fmt: skip
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c"], name="model/conv"),
+        helper.make_node("ReduceMean", ["c", "axes"], ["mean"], name="model/mean", keepdims=0),
+        helper.make_node("GlobalAveragePool", ["c"], ["pooled"], name="model/pooled"),
+        helper.make_node("MatMul", ["mean", "same"], ["logits"], name="model/logits"),
+        helper.make_node("Softmax", ["logits"], ["p"], name="model/softmax", axis=-1),
+        helper.make_node("MatMul", ["p", "ones"], ["spread"], name="model/spread"),
+    ]
+    weights = [onnx.numpy_helper.from_array(value, name) for name, value in constants.items()]
+    x = helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [None, 8, 64, 64])
+    forms = {"mean": [None, 8], "pooled": [None, 8, 1, 1], "spread": [None, 4]}
+    outputs = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, form) for name, form in forms.items()]
+    return save(folder, helper.make_graph(nodes, "g", [x], outputs, weights))
+
+
 def save(folder: pathlib.Path, graph: Any) -> Any:
     import onnx
 

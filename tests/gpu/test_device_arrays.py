@@ -1,0 +1,180 @@
+"""Arrays that lie on the GPU: read there, given back there, in the order of the streams, by torch, CuPy and JAX."""
+
+from __future__ import annotations
+
+import gc
+import pathlib
+import threading
+from typing import Any
+
+import numpy as np
+import pytest
+
+from beforehand.backends import cuda, tensorrt_run
+from beforehand.backends.device_array import DeviceArray, DeviceInput
+from beforehand.errors import SampleError
+from tests.gpu.make_segment import build, compute, load, write_conv_net
+
+torch = pytest.importorskip("torch")
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    folder = tmp_path_factory.mktemp("conv")
+    model = write_conv_net(folder)
+    return model, load(folder, build(folder, model, (1, 3, 32, 32), (16, 3, 32, 32)))
+
+
+def draw(batch: int, seed: int = 0) -> Any:
+    return torch.from_numpy(np.random.default_rng(seed).normal(size=(batch, 3, 32, 32)).astype(np.float32)).cuda()
+
+
+def call(engine: Any, *arrays: Any) -> list[Any]:
+    return [torch.from_dlpack(array) for array in engine.run_on_device([DeviceInput(array) for array in arrays])]
+
+
+def test_what_comes_back_is_on_the_gpu_and_right(served: Any) -> None:
+    model, engine = served
+    for batch in (1, 16, 5, 1):
+        x = draw(batch, batch)
+        found = call(engine, x)
+        for tensor, expected in zip(found, compute(model, x.cpu().numpy()), strict=True):
+            assert tensor.is_cuda
+            np.testing.assert_allclose(tensor.cpu(), expected, rtol=1e-2, atol=5e-3)
+
+
+def test_nothing_is_copied(served: Any) -> None:
+    _, engine = served
+    [y, flat] = engine.run_on_device([DeviceInput(draw(2))])
+    assert isinstance(y, DeviceArray)
+    assert (y.shape, y.dtype, y.ndim, y.nbytes) == ((2, 10), np.float32, 2, 80)
+    assert torch.from_dlpack(y).data_ptr() == torch.from_dlpack(y).data_ptr()
+    np.testing.assert_array_equal(np.asarray(flat), torch.from_dlpack(flat).cpu())
+    np.testing.assert_array_equal(np.asarray(y, np.float64), torch.from_dlpack(y).cpu().double())
+    with pytest.raises(ValueError, match="without a copy"):
+        np.array(y, copy=False)
+
+
+def test_outputs_stay_what_they_were_while_others_are_made(served: Any) -> None:
+    _, engine = served
+    inputs = [draw(1 + n % 16, n) for n in range(40)]
+    kept = [call(engine, x) for x in inputs]
+    for x, outputs in zip(inputs, kept, strict=True):
+        for tensor, again in zip(outputs, call(engine, x), strict=True):
+            assert torch.equal(tensor, again)
+
+
+def test_inputs_may_go_at_once_and_work_of_other_streams_is_waited_for(served: Any) -> None:
+    """Each input is made by slow work in a stream of its own, and dropped before the engine has read it."""
+    _, engine = served
+    stream = torch.cuda.Stream()
+    expected = [float(call(engine, torch.full((4, 3, 32, 32), n / 10, device="cuda"))[1].sum()) for n in range(30)]
+    slow = torch.randn(3000, 3000, device="cuda")
+    sums = []
+    with torch.cuda.stream(stream):
+        for n in range(30):
+            x = torch.empty(4, 3, 32, 32, device="cuda")
+            for _ in range(3):
+                slow = torch.tanh(slow @ slow)
+            x.copy_((slow[0, 0] * 0 + n / 10).expand_as(x))
+            outputs = call(engine, x)
+            x.fill_(1e6)
+            del x
+            torch.empty(4, 3, 32, 32, device="cuda").fill_(-1e6)  # takes the memory, if it is free
+            sums.append(outputs[1].sum())
+    np.testing.assert_allclose([float(s) for s in sums], expected, rtol=1e-3, atol=1e-4)
+
+
+def test_hosts_arrays_may_be_mixed_in_and_calls_of_both_kinds_alternate(served: Any) -> None:
+    model, engine = served
+    for n in range(20):
+        x = draw(3, n)
+        expected = compute(model, x.cpu().numpy())[0]
+        np.testing.assert_allclose(engine.run([x.cpu().numpy()])[0], expected, rtol=1e-2, atol=5e-3)
+        np.testing.assert_allclose(call(engine, x)[0].cpu(), expected, rtol=1e-2, atol=5e-3)
+        [y, _] = engine.run_on_device([x.cpu().numpy()])
+        np.testing.assert_allclose(np.asarray(y), expected, rtol=1e-2, atol=5e-3)
+
+
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (lambda: draw(2).permute(0, 1, 3, 2), "not contiguous"),
+        (lambda: draw(2).half(), "another dtype than float32"),
+        (lambda: torch.empty(2 * 3 * 32 * 32 + 1, device="cuda")[1:].view(2, 3, 32, 32), "begins at no multiple"),
+        (lambda: draw(2).requires_grad_(), "requires_grad|require gradient"),
+    ],
+    ids=["turned", "half", "shifted", "gradient"],
+)
+def test_what_cannot_be_read_as_it_lies_is_refused_and_the_next_call_is_right(
+    make: Any, told: str, served: Any
+) -> None:
+    model, engine = served
+    with pytest.raises(SampleError, match=told):
+        engine.run_on_device([DeviceInput(make())])
+    x = draw(2, 7)
+    np.testing.assert_allclose(call(engine, x)[0].cpu(), compute(model, x.cpu().numpy())[0], rtol=1e-2, atol=5e-3)
+
+
+def test_sixteen_threads_with_streams_of_their_own(served: Any) -> None:
+    _, engine = served
+    inputs = [draw(1 + n % 16, n) for n in range(48)]
+    expected = [call(engine, x)[0].cpu() for x in inputs]
+    wrong: list[int] = []
+
+    def work(first: int) -> None:
+        with torch.cuda.stream(torch.cuda.Stream()):
+            for step in range(60):
+                n = (first + 7 * step) % len(inputs)
+                if not torch.equal(call(engine, inputs[n])[0].cpu(), expected[n]):
+                    wrong.append(n)
+
+    torch.cuda.synchronize()
+    threads = [threading.Thread(target=work, args=(first,)) for first in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+    assert len(engine._slots) <= tensorrt_run.MOST_SLOTS
+
+
+def test_device_memory_stays_over_two_thousand_calls_and_is_accounted(served: Any) -> None:
+    _, engine = served
+    inputs = [draw(batch, batch) for batch in range(1, 17)]
+    for x in inputs * 2:
+        call(engine, x)
+    torch.cuda.synchronize()
+    gc.collect()
+    before, told = int(cuda.check("cudaMemGetInfo")[0]), engine.device_bytes
+    for n in range(2000):
+        call(engine, inputs[n % 16])
+    torch.cuda.synchronize()
+    assert before - int(cuda.check("cudaMemGetInfo")[0]) < 8 << 20
+    assert engine.device_bytes - told < 1 << 20
+    assert told > 0
+
+
+def test_cupy_and_jax_read_and_are_read(served: Any) -> None:
+    model, engine = served
+    x = draw(2, 3)
+    expected = compute(model, x.cpu().numpy())[0]
+    cupy = pytest.importorskip("cupy")
+    [y, _] = engine.run_on_device([DeviceInput(cupy.from_dlpack(x))])
+    np.testing.assert_allclose(cupy.asnumpy(cupy.from_dlpack(y)), expected, rtol=1e-2, atol=5e-3)
+    jax = pytest.importorskip("jax")
+    [y, _] = engine.run_on_device([DeviceInput(jax.numpy.asarray(x.cpu().numpy()))])
+    np.testing.assert_allclose(np.asarray(jax.dlpack.from_dlpack(y)), expected, rtol=1e-2, atol=5e-3)
+
+
+def test_arrays_outlive_their_engine(tmp_path: pathlib.Path) -> None:
+    model = write_conv_net(tmp_path)
+    engine = load(tmp_path, build(tmp_path, model, (2, 3, 32, 32)))
+    x = draw(2, 5)
+    kept = engine.run_on_device([DeviceInput(x)])
+    taken = torch.from_dlpack(kept[0])
+    del engine
+    gc.collect()
+    expected = compute(model, x.cpu().numpy())
+    np.testing.assert_allclose(taken.cpu(), expected[0], rtol=1e-2, atol=5e-3)
+    np.testing.assert_allclose(np.asarray(kept[1]), expected[1], rtol=1e-2, atol=5e-3)
