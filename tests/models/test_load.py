@@ -201,6 +201,31 @@ def test_what_does_not_fit_is_refused_with_what_would(
         model(make_inputs(2)[model.signatures["serving_default"].inputs[0].name], **make_inputs(2))
 
 
+class Tagged(np.ndarray[Any, Any]):
+    """A subclass as users have them."""
+
+
+def test_subclasses_of_arrays_are_arrays(model: StandaloneModel, tmp_path: pathlib.Path) -> None:
+    given = make_inputs(2)
+    mapped = np.memmap(tmp_path / "x", np.float32, "w+", shape=(2, 6))
+    mapped[:] = given["x"]
+    read_only = np.memmap(tmp_path / "x", np.float32, "r", shape=(2, 6))
+    for x in (mapped, read_only, given["x"].view(Tagged), np.asmatrix(given["x"])):
+        outputs = model(x=x, bias=given["bias"])
+        check(outputs, given)
+        assert {type(array) for array in outputs.values()} == {np.ndarray}
+    with pytest.raises(SampleError, match=r"x float64 \(2, 6\)"):
+        model(x=given["x"].astype(np.float64).view(Tagged), bias=given["bias"])
+
+
+def test_masked_and_swapped_arrays_are_refused_with_what_is_wrong_with_them(model: StandaloneModel) -> None:
+    given = make_inputs(2)
+    with pytest.raises(SampleError, match=r"x masked float32 \(2, 6\).*engines know no masks.*filled"):
+        model(x=np.ma.masked_greater(given["x"], 0), bias=given["bias"])
+    with pytest.raises(SampleError, match=r"x float32 \(2, 6\) in the other byte order"):
+        model(x=given["x"].astype(given["x"].dtype.newbyteorder()), bias=given["bias"])
+
+
 def test_unseen_shapes_are_an_error_and_are_counted(model: StandaloneModel) -> None:
     with pytest.raises(UnseenShapeError, match="without TensorFlow nothing else can answer"):
         model(**make_inputs(3))

@@ -74,7 +74,9 @@ class StandaloneSignature:
         for name, dtype in self._forms:
             array = given.get(name)
             if type(array) is not np.ndarray or array.dtype != dtype:
-                raise self._refuse(given)
+                if not isinstance(array, np.ndarray) or array.dtype != dtype or _is_masked(array):
+                    raise self._refuse(given)
+                array = np.asarray(array)  # of a subclass, such as np.memmap: the same memory
             arrays.append(array)
         if len(given) != len(arrays):
             raise self._refuse(given)
@@ -96,10 +98,14 @@ class StandaloneSignature:
 
     def _refuse(self, given: Mapping[str, Any]) -> SampleError:
         told = ", ".join(f"{name} {_describe_value(value)}" for name, value in given.items()) or "nothing"
+        is_masked = any(_is_masked(value) for value in given.values())
         return SampleError(
-            f"the inputs of {self.key} do not fit: given {told}", why=f"it takes {self._describe()}",
-            advice="NumPy arrays of these very dtypes: nothing is converted silently",
-        )  # fmt: skip
+            f"the inputs of {self.key} do not fit: given {told}",
+            why=f"it takes {self._describe()}{', and engines know no masks' * is_masked}",
+            advice="array.filled(value) of the masked arrays"
+            if is_masked
+            else "NumPy arrays of these very dtypes: nothing is converted silently",
+        )
 
     def _describe(self) -> str:
         return ", ".join(spec.describe() for spec in self.inputs) or "no inputs"
@@ -179,7 +185,14 @@ def _refuse_native(signature: Signature, nodes: list[LeftOut]) -> NativePartsErr
     )  # fmt: skip
 
 
+def _is_masked(value: Any) -> bool:
+    """Whether a value is an array whose memory does not say all of it."""
+    return isinstance(value, np.ma.MaskedArray)
+
+
 def _describe_value(value: Any) -> str:
     if isinstance(value, np.ndarray):
-        return f"{value.dtype.name} {describe_shape(value.shape)}"
+        masked = "masked " * _is_masked(value)
+        swapped = "" if value.dtype.isnative else " in the other byte order"
+        return f"{masked}{value.dtype.name} {describe_shape(value.shape)}{swapped}"
     return f"a {type(value).__name__}"
