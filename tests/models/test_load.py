@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pathlib
 import threading
 from collections.abc import Callable, Iterator
@@ -315,6 +316,78 @@ def test_no_engine_for_this_machine_is_told_at_once(copied: pathlib.Path) -> Non
     file.write_text(json.dumps(data))
     with pytest.raises(EngineMismatchError, match=r"BH605 .*cpu-sparc.*add-target"):
         beforehand.load(copied)
+
+
+FORK = """
+import json, os, sys, threading, time
+import numpy as np
+import beforehand
+from beforehand.errors import EngineRunError
+folder, hint, parent, child, end = sys.argv[1:]
+given = {"x": np.ones((2, 6), np.float32), "bias": np.zeros((2, 3), np.float32)}
+def load():
+    model = beforehand.load(folder)
+    beforehand.set_policies(model, performance_hint=hint)
+    return model
+def keep_calling():
+    while True:
+        model(**given)
+model = load()
+if parent != "loaded":
+    expected = model(**given)
+if parent == "closed":
+    model.close()
+if parent == "busy":
+    for _ in range(3):
+        threading.Thread(target=keep_calling, daemon=True).start()
+    time.sleep(0.1)
+pid = os.fork()
+if pid == 0:
+    if child == "reload":
+        model = load()
+    code = 5
+    try:
+        if child != "nothing":
+            model(**given)
+        code = 3
+    except EngineRunError as error:
+        code = 4 if "forked" in str(error) and "spawn" in str(error) else 6
+    model.close()
+    if end == "at once":
+        os._exit(code)
+    sys.exit(code)
+limit, ended = time.monotonic() + 30, 0
+while time.monotonic() < limit and not ended:
+    ended, code = os.waitpid(pid, os.WNOHANG)
+    time.sleep(0.01)
+if not ended:
+    os.kill(pid, 9)
+    os.waitpid(pid, 0)
+print(json.dumps(os.waitstatus_to_exitcode(code) if ended else "hangs"), flush=True)
+os._exit(0)  # the busy threads
+"""
+ANSWERED, REFUSED = 3, 4
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@pytest.mark.parametrize(
+    ("hint", "parent", "child", "expected"),
+    [
+        ("latency", "loaded", "same", ANSWERED),
+        ("latency", "loaded", "reload", ANSWERED),
+        ("latency", "called", "nothing", ANSWERED),
+        ("latency", "called", "same", REFUSED),
+        ("latency", "closed", "reload", REFUSED),  # it hung: OpenVINO gave it threads of the parent's
+        ("latency", "busy", "same", REFUSED),  # it hung
+        ("throughput", "called", "same", REFUSED),  # it hung
+    ],
+)
+def test_a_forked_child_answers_or_is_refused_and_never_hangs_not_even_at_its_end(
+    hint: str, parent: str, child: str, expected: int, folder: pathlib.Path
+) -> None:
+    for end in ("at once", "as a rule"):
+        done = run_python("-c", FORK, folder, hint, parent, child, end)
+        assert done.stdout.splitlines()[-1:] == [str(expected)], done.stderr[-2000:]
 
 
 def test_what_is_no_converted_model(tmp_path: pathlib.Path, folder: pathlib.Path) -> None:

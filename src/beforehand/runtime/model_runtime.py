@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import pathlib
 import threading
 from collections import Counter
@@ -70,6 +71,7 @@ class ModelRuntime:
         self._tables = tuple(EngineTable(segment.name, self.policies) for segment in segments)
         self._files: dict[str, None] = {}  # names
         self._lock = threading.Lock()
+        self._process = os.getpid()
         self._native_calls: Counter[int] = Counter()
         self._unseen = UnseenShapes()
         self._builds = 0
@@ -198,11 +200,19 @@ class ModelRuntime:
         return None
 
     def run_direct(self, signature: int, segment: int, inputs: _Arrays) -> list[np.ndarray[Any, Any]] | None:
-        """As `run`, for calls that can still be made by way of the graph: None, with nothing counted, sends them there."""
+        """As `run`, for calls that can still be made by way of the graph: None, with nothing counted, sends them there.
+
+        Raises:
+            EngineRunError: BH601, an engine failed in a process forked since the model was loaded: TensorFlow's threads
+                do not exist there, and its graph would wait for them for ever.
+        """
         if self.error is not None or self.recorded is not None:
             return None
         shapes = tuple([array.shape for array in inputs])
-        return self._ask_engines(signature, segment, shapes, inputs)[0]
+        outputs, failures = self._ask_engines(signature, segment, shapes, inputs)
+        if failures and outputs is None and self._process != os.getpid():
+            raise failures[0]
+        return outputs
 
     def run_alone(self, signature: int, segment: int, inputs: _Arrays) -> list[np.ndarray[Any, Any]]:
         """As `run`, where there is no TensorFlow: what no engine answers is an error.
