@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -236,21 +237,23 @@ def test_unseen_shapes_are_an_error_and_are_counted(model: StandaloneModel) -> N
     assert beforehand.stats(model)["unseen_shapes"] == []
 
 
+def wait_for_a_build(model: StandaloneModel) -> None:
+    deadline = time.monotonic() + 60
+    while not beforehand.stats(model)["builds"]:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
 def test_an_engine_asked_for_is_built_and_then_answers(
     folder: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import time
-
     monkeypatch.setenv("BEFOREHAND_CACHE", str(tmp_path / "cache"))
     with beforehand.load(folder) as model:
         beforehand.set_policies(model, on_unseen_shape="build")
         given = make_inputs(4)
         with pytest.raises(UnseenShapeError, match="an engine is being built"):
             model(**given)
-        deadline = time.monotonic() + 60
-        while not beforehand.stats(model)["builds"]:
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        wait_for_a_build(model)
         check(model(**given), given)
 
 
@@ -316,6 +319,57 @@ def test_no_engine_for_this_machine_is_told_at_once(copied: pathlib.Path) -> Non
     file.write_text(json.dumps(data))
     with pytest.raises(EngineMismatchError, match=r"BH605 .*cpu-sparc.*add-target"):
         beforehand.load(copied)
+
+
+@pytest.fixture
+def partly_foreign(copied: pathlib.Path) -> pathlib.Path:
+    """Of the three engines, that for a batch of 5 is another machine's."""
+    file = layout.find_manifest(copied)
+    data = json.loads(file.read_text())
+    [engine] = [engine for engine in data["engines"] if "[5, 6]" in json.dumps(engine["shapes"])]
+    engine["target"] = "cpu-sparc"
+    file.write_text(json.dumps(data))
+    return copied
+
+
+def test_shapes_of_an_engine_for_another_machine_are_refused_as_such(
+    partly_foreign: pathlib.Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with beforehand.load(partly_foreign) as model:
+        [record] = caplog.records
+        assert record.getMessage().startswith("BH605 1 of 3 engines")
+        assert record.getMessage().endswith("Such calls are refused.")
+        with pytest.raises(
+            UnseenShapeError, match=r"another machine: \[openvino .*, cpu-sparc\].*`beforehand add-target .*/copy`"
+        ):
+            model(**make_inputs(5))
+        with pytest.raises(UnseenShapeError, match="has no engine for the shapes"):
+            model(**make_inputs(3))
+        check(model(**make_inputs(2)), make_inputs(2))
+
+
+def test_engines_for_another_machine_are_an_error_where_the_policy_says_so(
+    partly_foreign: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BEFOREHAND_ON_MISMATCH", "error")
+    with pytest.raises(EngineMismatchError, match=r"BH605 1 of 3 engines .*cpu-sparc"):
+        beforehand.load(partly_foreign)
+
+
+def test_engines_for_another_machine_are_built_anew_where_the_policy_says_so(
+    partly_foreign: pathlib.Path,
+    tmp_path: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setenv("BEFOREHAND_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("BEFOREHAND_ON_MISMATCH", "rebuild")
+    with beforehand.load(partly_foreign) as model:
+        assert "until then such calls are refused" in caplog.text
+        with pytest.raises(UnseenShapeError, match="an engine is being built"):
+            model(**make_inputs(5))
+        wait_for_a_build(model)
+        check(model(**make_inputs(5)), make_inputs(5))
 
 
 FORK = """
