@@ -24,9 +24,11 @@ from beforehand.errors import (
     IntegrityError,
     ManifestError,
     NativePartsError,
+    OptionValueError,
     SampleError,
     SignatureError,
     SourceNotFoundError,
+    UnknownOptionError,
     UnseenShapeError,
 )
 from beforehand.runtime.standalone import StandaloneModel
@@ -165,6 +167,24 @@ def test_by_name_in_any_order_by_position_and_by_the_model(model: StandaloneMode
     check(serve(given[order[0]], **{order[1]: given[order[1]]}), given)
     check(model(**given), given)
     assert "serving_default" in repr(serve)
+
+
+def test_a_model_does_what_the_functions_of_beforehand_do_with_it(model: StandaloneModel) -> None:
+    serve = model.signatures["serving_default"]
+    assert (model.inputs, model.outputs) == (serve.inputs, serve.outputs)
+    model(**make_inputs(2))
+    assert model.stats() == beforehand.stats(model)
+    assert model.stats()["signatures"]["serving_default"]["engine_calls"] == 1
+    model.reset_stats()
+    assert model.stats()["signatures"]["serving_default"]["engine_calls"] == 0
+    model.set_policies(maximum_cached_engines=1)
+    for batch in (2, 5):
+        model(**make_inputs(batch))
+    assert sum(engine["evictions"] for engine in model.stats()["engines"]) == 1
+    with pytest.raises(UnknownOptionError, match="on_unseen_shape"):
+        model.set_policies(on_unseen_shapes="build")
+    with pytest.raises(OptionValueError):
+        model.set_policies(on_unseen_shape="bulid")
 
 
 def test_bytes_and_a_range_of_batches(model: StandaloneModel) -> None:

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from beforehand.errors import NativePartsError, SampleError, SignatureError
-from beforehand.records import LeftOut, Signature, Whole, describe_shape
+from beforehand.records import LeftOut, Signature, TensorSpec, Whole, describe_shape
+from beforehand.runtime.choose_policies import change_policies
 from beforehand.runtime.model_runtime import ModelRuntime
 from beforehand.store.manifest import find_manifest, read_manifest
 
@@ -151,16 +152,38 @@ class StandaloneModel:
 
     Attributes:
         signatures: By key.
+        inputs: Of the default signature: names, dtypes and shapes.
+        outputs: Likewise.
     """
 
     def __init__(self, runtime: ModelRuntime, native: Mapping[str, list[LeftOut]]) -> None:
         self.beforehand_runtime = runtime
         self.signatures = Signatures(runtime, native)
+        by_key = {signature.key: signature for signature in runtime.signatures}
+        default = by_key.get(DEFAULT) or next(iter(by_key.values()), None)
+        self.inputs: tuple[TensorSpec, ...] = default.inputs if default is not None else ()
+        self.outputs: tuple[TensorSpec, ...] = default.outputs if default is not None else ()
 
     def __call__(self, *args: np.ndarray[Any, Any], **kwargs: np.ndarray[Any, Any]) -> Arrays:
         """Call the default signature: `serving_default`, or the first."""
         keys = list(self.signatures)
         return self.signatures[DEFAULT if DEFAULT in keys else keys[0]](*args, **kwargs)
+
+    def stats(self) -> dict[str, Any]:
+        """What `beforehand.stats(model)` gives."""
+        return self.beforehand_runtime.list_stats()
+
+    def reset_stats(self) -> None:
+        """As `beforehand.reset_stats(model)`."""
+        self.beforehand_runtime.reset_stats()
+
+    def set_policies(self, **policies: Any) -> None:
+        """As `beforehand.set_policies(model, ...)`.
+
+        Raises:
+            UnknownOptionError: BH101, there is no such policy. OptionValueError: BH102, it cannot have that value.
+        """
+        self.beforehand_runtime.set_policies(change_policies(self.beforehand_runtime.policies, policies))
 
     def close(self) -> None:
         """Give back what the engines hold; a later call opens them again."""
