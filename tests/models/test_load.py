@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import pathlib
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -22,9 +24,11 @@ from beforehand.errors import (
     IntegrityError,
     ManifestError,
     NativePartsError,
+    OptionValueError,
     SampleError,
     SignatureError,
     SourceNotFoundError,
+    UnknownOptionError,
     UnseenShapeError,
 )
 from beforehand.runtime.standalone import StandaloneModel
@@ -165,6 +169,24 @@ def test_by_name_in_any_order_by_position_and_by_the_model(model: StandaloneMode
     assert "serving_default" in repr(serve)
 
 
+def test_a_model_does_what_the_functions_of_beforehand_do_with_it(model: StandaloneModel) -> None:
+    serve = model.signatures["serving_default"]
+    assert (model.inputs, model.outputs) == (serve.inputs, serve.outputs)
+    model(**make_inputs(2))
+    assert model.stats() == beforehand.stats(model)
+    assert model.stats()["signatures"]["serving_default"]["engine_calls"] == 1
+    model.reset_stats()
+    assert model.stats()["signatures"]["serving_default"]["engine_calls"] == 0
+    model.set_policies(maximum_cached_engines=1)
+    for batch in (2, 5):
+        model(**make_inputs(batch))
+    assert sum(engine["evictions"] for engine in model.stats()["engines"]) == 1
+    with pytest.raises(UnknownOptionError, match="on_unseen_shape"):
+        model.set_policies(on_unseen_shapes="build")
+    with pytest.raises(OptionValueError):
+        model.set_policies(on_unseen_shape="bulid")
+
+
 def test_bytes_and_a_range_of_batches(model: StandaloneModel) -> None:
     rng = np.random.default_rng()
     for batch in (8, 1, 5):
@@ -201,6 +223,31 @@ def test_what_does_not_fit_is_refused_with_what_would(
         model(make_inputs(2)[model.signatures["serving_default"].inputs[0].name], **make_inputs(2))
 
 
+class Tagged(np.ndarray[Any, Any]):
+    """A subclass as users have them."""
+
+
+def test_subclasses_of_arrays_are_arrays(model: StandaloneModel, tmp_path: pathlib.Path) -> None:
+    given = make_inputs(2)
+    mapped = np.memmap(tmp_path / "x", np.float32, "w+", shape=(2, 6))
+    mapped[:] = given["x"]
+    read_only = np.memmap(tmp_path / "x", np.float32, "r", shape=(2, 6))
+    for x in (mapped, read_only, given["x"].view(Tagged), np.asmatrix(given["x"])):
+        outputs = model(x=x, bias=given["bias"])
+        check(outputs, given)
+        assert {type(array) for array in outputs.values()} == {np.ndarray}
+    with pytest.raises(SampleError, match=r"x float64 \(2, 6\)"):
+        model(x=given["x"].astype(np.float64).view(Tagged), bias=given["bias"])
+
+
+def test_masked_and_swapped_arrays_are_refused_with_what_is_wrong_with_them(model: StandaloneModel) -> None:
+    given = make_inputs(2)
+    with pytest.raises(SampleError, match=r"x masked float32 \(2, 6\).*engines know no masks.*filled"):
+        model(x=np.ma.masked_greater(given["x"], 0), bias=given["bias"])
+    with pytest.raises(SampleError, match=r"x float32 \(2, 6\) in the other byte order"):
+        model(x=given["x"].astype(given["x"].dtype.newbyteorder()), bias=given["bias"])
+
+
 def test_unseen_shapes_are_an_error_and_are_counted(model: StandaloneModel) -> None:
     with pytest.raises(UnseenShapeError, match="without TensorFlow nothing else can answer"):
         model(**make_inputs(3))
@@ -210,21 +257,23 @@ def test_unseen_shapes_are_an_error_and_are_counted(model: StandaloneModel) -> N
     assert beforehand.stats(model)["unseen_shapes"] == []
 
 
+def wait_for_a_build(model: StandaloneModel) -> None:
+    deadline = time.monotonic() + 60
+    while not beforehand.stats(model)["builds"]:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
 def test_an_engine_asked_for_is_built_and_then_answers(
     folder: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import time
-
     monkeypatch.setenv("BEFOREHAND_CACHE", str(tmp_path / "cache"))
     with beforehand.load(folder) as model:
         beforehand.set_policies(model, on_unseen_shape="build")
         given = make_inputs(4)
         with pytest.raises(UnseenShapeError, match="an engine is being built"):
             model(**given)
-        deadline = time.monotonic() + 60
-        while not beforehand.stats(model)["builds"]:
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        wait_for_a_build(model)
         check(model(**given), given)
 
 
@@ -290,6 +339,129 @@ def test_no_engine_for_this_machine_is_told_at_once(copied: pathlib.Path) -> Non
     file.write_text(json.dumps(data))
     with pytest.raises(EngineMismatchError, match=r"BH605 .*cpu-sparc.*add-target"):
         beforehand.load(copied)
+
+
+@pytest.fixture
+def partly_foreign(copied: pathlib.Path) -> pathlib.Path:
+    """Of the three engines, that for a batch of 5 is another machine's."""
+    file = layout.find_manifest(copied)
+    data = json.loads(file.read_text())
+    [engine] = [engine for engine in data["engines"] if "[5, 6]" in json.dumps(engine["shapes"])]
+    engine["target"] = "cpu-sparc"
+    file.write_text(json.dumps(data))
+    return copied
+
+
+def test_shapes_of_an_engine_for_another_machine_are_refused_as_such(
+    partly_foreign: pathlib.Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with beforehand.load(partly_foreign) as model:
+        [record] = caplog.records
+        assert record.getMessage().startswith("BH605 1 of 3 engines")
+        assert record.getMessage().endswith("Such calls are refused.")
+        with pytest.raises(
+            UnseenShapeError, match=r"another machine: \[openvino .*, cpu-sparc\].*`beforehand add-target .*/copy`"
+        ):
+            model(**make_inputs(5))
+        with pytest.raises(UnseenShapeError, match="has no engine for the shapes"):
+            model(**make_inputs(3))
+        check(model(**make_inputs(2)), make_inputs(2))
+
+
+def test_engines_for_another_machine_are_an_error_where_the_policy_says_so(
+    partly_foreign: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BEFOREHAND_ON_MISMATCH", "error")
+    with pytest.raises(EngineMismatchError, match=r"BH605 1 of 3 engines .*cpu-sparc"):
+        beforehand.load(partly_foreign)
+
+
+def test_engines_for_another_machine_are_built_anew_where_the_policy_says_so(
+    partly_foreign: pathlib.Path,
+    tmp_path: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setenv("BEFOREHAND_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("BEFOREHAND_ON_MISMATCH", "rebuild")
+    with beforehand.load(partly_foreign) as model:
+        assert "until then such calls are refused" in caplog.text
+        with pytest.raises(UnseenShapeError, match="an engine is being built"):
+            model(**make_inputs(5))
+        wait_for_a_build(model)
+        check(model(**make_inputs(5)), make_inputs(5))
+
+
+FORK = """
+import json, os, sys, threading, time
+import numpy as np
+import beforehand
+from beforehand.errors import EngineRunError
+folder, hint, parent, child, end = sys.argv[1:]
+given = {"x": np.ones((2, 6), np.float32), "bias": np.zeros((2, 3), np.float32)}
+def load():
+    model = beforehand.load(folder)
+    beforehand.set_policies(model, performance_hint=hint)
+    return model
+def keep_calling():
+    while True:
+        model(**given)
+model = load()
+if parent != "loaded":
+    expected = model(**given)
+if parent == "closed":
+    model.close()
+if parent == "busy":
+    for _ in range(3):
+        threading.Thread(target=keep_calling, daemon=True).start()
+    time.sleep(0.1)
+pid = os.fork()
+if pid == 0:
+    if child == "reload":
+        model = load()
+    code = 5
+    try:
+        if child != "nothing":
+            model(**given)
+        code = 3
+    except EngineRunError as error:
+        code = 4 if "forked" in str(error) and "spawn" in str(error) else 6
+    model.close()
+    if end == "at once":
+        os._exit(code)
+    sys.exit(code)
+limit, ended = time.monotonic() + 30, 0
+while time.monotonic() < limit and not ended:
+    ended, code = os.waitpid(pid, os.WNOHANG)
+    time.sleep(0.01)
+if not ended:
+    os.kill(pid, 9)
+    os.waitpid(pid, 0)
+print(json.dumps(os.waitstatus_to_exitcode(code) if ended else "hangs"), flush=True)
+os._exit(0)  # the busy threads
+"""
+ANSWERED, REFUSED = 3, 4
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@pytest.mark.parametrize(
+    ("hint", "parent", "child", "expected"),
+    [
+        ("latency", "loaded", "same", ANSWERED),
+        ("latency", "loaded", "reload", ANSWERED),
+        ("latency", "called", "nothing", ANSWERED),
+        ("latency", "called", "same", REFUSED),
+        ("latency", "closed", "reload", REFUSED),  # it hung: OpenVINO gave it threads of the parent's
+        ("latency", "busy", "same", REFUSED),  # it hung
+        ("throughput", "called", "same", REFUSED),  # it hung
+    ],
+)
+def test_a_forked_child_answers_or_is_refused_and_never_hangs_not_even_at_its_end(
+    hint: str, parent: str, child: str, expected: int, folder: pathlib.Path
+) -> None:
+    for end in ("at once", "as a rule"):
+        done = run_python("-c", FORK, folder, hint, parent, child, end)
+        assert done.stdout.splitlines()[-1:] == [str(expected)], done.stderr[-2000:]
 
 
 def test_what_is_no_converted_model(tmp_path: pathlib.Path, folder: pathlib.Path) -> None:

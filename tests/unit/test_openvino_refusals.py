@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+import sys
 from typing import Any
 
 import numpy as np
@@ -58,3 +59,9 @@ def test_a_node_that_is_not_valid_is_named_by_its_output(tmp_path: pathlib.Path)
 def test_a_text_that_is_not_understood_is_told_without_nodes(tmp_path: pathlib.Path) -> None:
     assert explain_refusal("something new\n", str(tmp_path / "none")) == Refusal("OpenVINO: something new")
     assert len(explain_refusal("long " * 1000, str(tmp_path / "none")).reason) == 300
+
+
+def test_without_onnx_a_refusal_is_told_without_nodes(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    refused = explain_refusal("-- No conversion rule found for operations: Det-18\n", str(tmp_path / "segment.onnx"))
+    assert refused == Refusal("OpenVINO has no conversion rule for Det-18")

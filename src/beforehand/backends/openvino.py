@@ -19,6 +19,7 @@ from beforehand.backends.describe_cpu import describe_this_cpu, find_limit
 from beforehand.backends.import_openvino import import_openvino
 from beforehand.backends.make_aligned import make_aligned
 from beforehand.backends.openvino_errors import explain_refusal
+from beforehand.backends.openvino_forks import check_process, keep_core, keep_executable, note_use
 from beforehand.backends.protocol import Probe, Refusal
 from beforehand.errors import BuildError, BuildForbiddenError, PrecisionError
 from beforehand.records import UNBOUNDED, EngineSpec, ShapeSet
@@ -44,11 +45,12 @@ class OpenVinoBackend:
 
     @property
     def _core(self) -> Any:
+        check_process()  # first: the lock too may be one that nobody gives back here
         with self._lock:
             if self._core_made is None:
                 openvino = import_openvino()
 
-                self._core_made = openvino.Core()
+                self._core_made = keep_core(openvino.Core())
             return self._core_made
 
     def probe(self) -> Probe:
@@ -118,6 +120,7 @@ class OpenVinoBackend:
         """Compile the segment's ONNX model at the spec's shapes and export it."""
         if environment.is_build_forbidden():
             raise BuildForbiddenError("OpenVINO was asked to compile", cause=causes.FORBIDDEN, segment=spec.segment)
+        note_use()
         self._limit_to(spec)
         model = self._read(spec)
         if spec.shapes.is_range and spec.shapes.is_bounded:
@@ -187,6 +190,7 @@ class OpenVinoBackend:
         device: int = 0,
     ) -> OpenVinoExecutable:
         """Import a built engine; nothing is compiled from a model."""
+        note_use()
         openvino = import_openvino()
 
         # OpenVINO looks for ./.bin, and ends the process where that may not be asked: ask first, an error can be told.
@@ -253,6 +257,7 @@ class OpenVinoExecutable:
         self._outputs = [self._find_port(compiled.outputs, name) for name in output_names]
         self._large = self._find_large(compiled.outputs)
         self._idle: list[Any] = []
+        keep_executable(self)
 
     @property
     def device_bytes(self) -> int:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from beforehand.backends.registry import find_backend
 from beforehand.errors import BackendError, EngineMismatchError, record_error
-from beforehand.records import Engine
+from beforehand.records import Engine, Shape
 from beforehand.runtime.build_requests import BuildRequests
 
 _log = logging.getLogger("beforehand")
@@ -121,7 +121,11 @@ def describe_mismatch(
 
 
 def answer_mismatch(
-    foreign: Sequence[Engine], error: EngineMismatchError, policy: str, builds: BuildRequests | None
+    foreign: Sequence[Engine],
+    error: EngineMismatchError,
+    policy: str,
+    builds: BuildRequests | None,
+    calls: str = "run natively, in TensorFlow",
 ) -> None:
     """Do what the policy `on_mismatch` says, and say it in one line.
 
@@ -130,6 +134,7 @@ def answer_mismatch(
         error: What is said of them.
         policy: "native", "error" or "rebuild".
         builds: Who builds them anew; None where nobody can.
+        calls: What becomes of calls of their shapes, for the log.
 
     Raises:
         EngineMismatchError: BH605, if the policy is "error".
@@ -138,9 +143,17 @@ def answer_mismatch(
     if policy == "error":
         raise error
     if policy == "rebuild" and builds is not None:
-        _log.warning("%s They are built in the background; until then such calls run natively, in TensorFlow.", error)
+        _log.warning("%s They are built in the background; until then such calls %s.", error, calls)
         for engine in foreign:
             builds.request(engine.segment_index, engine.shapes)
         return
     more = " Nothing can be built of this SavedModel: it has no sources." if policy == "rebuild" else ""
-    _log.warning("%s Such calls run natively, in TensorFlow.%s", error, more)
+    _log.warning("%s Such calls %s.%s", error, calls, more)
+
+
+def find_foreign(foreign: Iterable[Engine], segment: int, shapes: Sequence[Shape]) -> Engine | None:
+    """The first of the engines that are missed which would serve a call of a segment."""
+    return next(
+        (engine for engine in foreign if engine.segment_index == segment and engine.shapes.contains(tuple(shapes))),
+        None,
+    )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
+import weakref
 from collections.abc import Iterator
 
 from beforehand.records import Policies
@@ -14,6 +16,7 @@ _log = logging.getLogger("beforehand")
 # Reloads are told from so many calls on: the first calls of a model reload nothing or say nothing.
 FEWEST_CALLS_TO_JUDGE = 100
 MOST_RELOADS = 0.1  # of calls
+_tables: weakref.WeakSet[EngineTable] = weakref.WeakSet()
 
 
 class EngineTable:
@@ -36,6 +39,7 @@ class EngineTable:
         self.performance_hint = policies.performance_hint
         self.device = policies.device
         self.what_follows = "Such calls run natively, in TensorFlow."  # where an engine fails, for the log
+        _tables.add(self)
 
     def add(self, engine: LoadedEngine) -> None:
         """Serve the engine's shapes with it from now on; a range only where there is no engine of that very shape."""
@@ -129,3 +133,13 @@ class EngineTable:
             self._replaced = []
             for engine in self.list_engines():
                 engine.reset()
+
+
+def _free_locks() -> None:
+    """In a forked child: a thread of the parent's that was opening an engine is not there to give its lock back."""
+    for table in tuple(_tables):
+        table.lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_free_locks)

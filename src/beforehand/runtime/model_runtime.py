@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import pathlib
 import threading
 from collections import Counter
@@ -29,7 +30,9 @@ from beforehand.runtime.choose_engines import (
     answer_mismatch,
     choose_engines,
     describe_mismatch,
+    find_fingerprint,
     find_fingerprints,
+    find_foreign,
 )
 from beforehand.runtime.choose_policies import follow_environment
 from beforehand.runtime.counters import Seen, Shapes, UnseenShapes
@@ -77,6 +80,7 @@ class ModelRuntime:
         self._tables = tuple(EngineTable(segment.name, self.policies) for segment in segments)
         self._files: dict[str, None] = {}  # names
         self._lock = threading.Lock()
+        self._process = os.getpid()
         self._native_calls: Counter[int] = Counter()
         self._unseen = UnseenShapes()
         self._builds = 0
@@ -115,7 +119,8 @@ class ModelRuntime:
         """The model of a manifest where there is no TensorFlow to answer what engines do not.
 
         Raises:
-            EngineMismatchError: BH605, none of its engines runs on this machine.
+            EngineMismatchError: BH605, none of its engines runs on this machine; or some do not, and the policy
+                `on_mismatch` is "error".
         """
         model = cls._make(file, manifest)
         here = find_fingerprints(engine.backend for engine in manifest.engines)
@@ -123,13 +128,13 @@ class ModelRuntime:
         mismatch = describe_mismatch(chosen, here, layout.find_saved_model(file)) if chosen.foreign else None
         if mismatch is not None and not chosen.usable:
             raise mismatch
-        if mismatch is not None:
-            _log.warning("%s Calls of their shapes are refused.", mismatch)
         for table in model._tables:
             table.what_follows = "Such calls are refused."
         for engine in chosen.usable:
             model.add_engine(engine)
         model.foreign = chosen.foreign
+        if mismatch is not None:
+            answer_mismatch(chosen.foreign, mismatch, model.policies.on_mismatch, model.builds, "are refused")
         return model
 
     @classmethod
@@ -197,7 +202,7 @@ class ModelRuntime:
             return outputs
         if failures:
             self._decline_failed(failures)
-        elif any(engine.segment_index == segment and engine.shapes.contains(shapes) for engine in self.foreign):
+        elif find_foreign(self.foreign, segment, shapes) is not None:
             # Seen, and said when the model was loaded.
             self._decline(f"the engine of {self.segments[segment].name} for these shapes does not fit this machine")
         else:
@@ -205,11 +210,19 @@ class ModelRuntime:
         return None
 
     def run_direct(self, signature: int, segment: int, inputs: _Arrays) -> list[np.ndarray[Any, Any]] | None:
-        """As `run`, for calls that can still be made by way of the graph: None, with nothing counted, sends them there."""
+        """As `run`, for calls that can still be made by way of the graph: None, with nothing counted, sends them there.
+
+        Raises:
+            EngineRunError: BH601, an engine failed in a process forked since the model was loaded: TensorFlow's threads
+                do not exist there, and its graph would wait for them for ever.
+        """
         if self.error is not None or self.recorded is not None:
             return None
         shapes = tuple([array.shape for array in inputs])
-        return self._ask_engines(signature, segment, shapes, inputs)[0]
+        outputs, failures = self._ask_engines(signature, segment, shapes, inputs)
+        if failures and outputs is None and self._process != os.getpid():
+            raise failures[0]
+        return outputs
 
     def run_alone(self, signature: int, segment: int, inputs: Sequence[Any], *, on_device: bool = False) -> list[Any]:
         """As `run`, where there is no TensorFlow: what no engine answers is an error.
@@ -222,7 +235,8 @@ class ModelRuntime:
 
         Raises:
             SampleError: BH122, shapes that the segment cannot have, or an input on a GPU that cannot be read there.
-            UnseenShapeError: BH604, no engine serves these shapes; with `on_unseen_shape` "build" one is asked for.
+            UnseenShapeError: BH604, no engine serves these shapes; with `on_unseen_shape` "build" one is asked for, and
+                with `on_mismatch` "rebuild" where there is one for another machine.
             IntegrityError: BH503, EngineRunError: BH601, the engine that serves them cannot be opened or run.
         """
         shapes = tuple([array.shape for array in inputs])
@@ -231,23 +245,39 @@ class ModelRuntime:
             return outputs
         if failures:
             raise failures[0]
-        record = self.segments[segment]
-        check_shapes(record.inputs, shapes)
+        check_shapes(self.segments[segment].inputs, shapes)
         self._unseen.add(segment, shapes)
-        is_asked = (
-            self.policies.on_unseen_shape == "build" and self.builds is not None and all(0 not in s for s in shapes)
-        )
-        if is_asked and self.builds is not None:
-            self.builds.request(
-                segment, self._widen(ShapeSet(tuple(spec.name for spec in record.inputs), shapes), record)
-            )
+        raise self._refuse_unseen(segment, shapes, is_asked=self._ask_for(segment, shapes))
+
+    def _ask_for(self, segment: int, shapes: Shapes) -> bool:
+        """Whether the policies let an engine be built for these shapes, in the background; then it is asked for."""
+        record, foreign = self.segments[segment], find_foreign(self.foreign, segment, shapes)
+        if self.builds is None or any(0 in shape for shape in shapes):  # no engine is ever built for an empty tensor
+            return False
+        if foreign is not None and self.policies.on_mismatch == "rebuild":
+            self.builds.request(segment, foreign.shapes)
+            return True
+        if self.policies.on_unseen_shape == "build":
+            wanted = ShapeSet(tuple(spec.name for spec in record.inputs), shapes)
+            self.builds.request(segment, self._widen(wanted, record))
+            return True
+        return False
+
+    def _refuse_unseen(self, segment: int, shapes: Shapes, *, is_asked: bool) -> UnseenShapeError:
+        """What is said of a call that no engine serves, where there is no TensorFlow."""
         text = ", ".join("x".join(map(str, shape)) or "scalar" for shape in shapes)
-        raise UnseenShapeError(
-            f"{record.name} has no engine for the shapes {text}",
-            why=f"it has engines for {self._tables[segment].describe()}, and without TensorFlow nothing else can answer",
-            advice="again in a while: an engine is being built"
-            if is_asked
-            else "build for these shapes, or for a range of them",
+        advice = "build for these shapes, or for a range of them"
+        lack = f"has no engine for the shapes {text}"
+        foreign = find_foreign(self.foreign, segment, shapes)
+        if foreign is not None:
+            folder = layout.find_saved_model(self.folder / layout.MANIFEST)
+            lack = f"has an engine for the shapes {text} that is for another machine: [{find_fingerprint(foreign).describe()}]"
+            advice = f"`beforehand add-target {folder}` here, which builds it for this machine too"
+        return UnseenShapeError(
+            f"{self.segments[segment].name} {lack}",
+            why=f"on this machine it has engines for {self._tables[segment].describe()}, and without TensorFlow nothing "
+            "else can answer",
+            advice="again in a while: an engine is being built" if is_asked else advice,
         )
 
     def _ask_engines(

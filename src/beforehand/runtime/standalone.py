@@ -12,7 +12,7 @@ import numpy as np
 
 from beforehand.backends.device_array import DeviceArray, DeviceInput
 from beforehand.errors import NativePartsError, SampleError, SignatureError
-from beforehand.records import LeftOut, Signature, Whole, describe_shape
+from beforehand.records import LeftOut, Signature, TensorSpec, Whole, describe_shape
 from beforehand.runtime.adapt_array import adapt_array
 from beforehand.runtime.choose_policies import change_policies
 from beforehand.runtime.model_runtime import ModelRuntime
@@ -123,10 +123,14 @@ class StandaloneSignature:
 
     def _refuse(self, given: Mapping[str, Any]) -> SampleError:
         told = ", ".join(f"{name} {_describe_value(value)}" for name, value in given.items()) or "nothing"
+        is_masked = any(_is_masked(value) for value in given.values())
         return SampleError(
-            f"the inputs of {self.key} do not fit: given {told}", why=f"it takes {self._describe()}",
-            advice="NumPy arrays of these very dtypes: nothing is converted silently",
-        )  # fmt: skip
+            f"the inputs of {self.key} do not fit: given {told}",
+            why=f"it takes {self._describe()}{', and engines know no masks' * is_masked}",
+            advice="array.filled(value) of the masked arrays"
+            if is_masked
+            else "arrays of these very dtypes, of NumPy or with __dlpack__: nothing is converted silently",
+        )
 
     def _describe(self) -> str:
         return ", ".join(spec.describe() for spec in self.inputs) or "no inputs"
@@ -172,16 +176,38 @@ class StandaloneModel:
 
     Attributes:
         signatures: By key.
+        inputs: Of the default signature: names, dtypes and shapes.
+        outputs: Likewise.
     """
 
     def __init__(self, runtime: ModelRuntime, native: Mapping[str, list[LeftOut]]) -> None:
         self.beforehand_runtime = runtime
         self.signatures = Signatures(runtime, native)
+        by_key = {signature.key: signature for signature in runtime.signatures}
+        default = by_key.get(DEFAULT) or next(iter(by_key.values()), None)
+        self.inputs: tuple[TensorSpec, ...] = default.inputs if default is not None else ()
+        self.outputs: tuple[TensorSpec, ...] = default.outputs if default is not None else ()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Arrays:
         """Call the default signature: `serving_default`, or the first."""
         keys = list(self.signatures)
         return self.signatures[DEFAULT if DEFAULT in keys else keys[0]](*args, **kwargs)
+
+    def stats(self) -> dict[str, Any]:
+        """What `beforehand.stats(model)` gives."""
+        return self.beforehand_runtime.list_stats()
+
+    def reset_stats(self) -> None:
+        """As `beforehand.reset_stats(model)`."""
+        self.beforehand_runtime.reset_stats()
+
+    def set_policies(self, **policies: Any) -> None:
+        """As `beforehand.set_policies(model, ...)`.
+
+        Raises:
+            UnknownOptionError: BH101, there is no such policy. OptionValueError: BH102, it cannot have that value.
+        """
+        self.beforehand_runtime.set_policies(change_policies(self.beforehand_runtime.policies, policies))
 
     def close(self) -> None:
         """Give back what the engines hold; a later call opens them again."""
@@ -206,7 +232,16 @@ def _refuse_native(signature: Signature, nodes: list[LeftOut]) -> NativePartsErr
     )  # fmt: skip
 
 
+def _is_masked(value: Any) -> bool:
+    """Whether a value is an array whose memory does not say all of it."""
+    return isinstance(value, np.ma.MaskedArray)
+
+
 def _describe_value(value: Any) -> str:
     if isinstance(value, np.ndarray):
-        return f"{value.dtype.name} {describe_shape(value.shape)}"
+        masked = "masked " * _is_masked(value)
+        swapped = "" if value.dtype.isnative else " in the other byte order"
+        return f"{masked}{value.dtype.name} {describe_shape(value.shape)}{swapped}"
+    if hasattr(value, "__dlpack__") and hasattr(value, "shape"):
+        return f"a {type(value).__name__} of {value.dtype} {describe_shape(tuple(value.shape))}"
     return f"a {type(value).__name__}"
