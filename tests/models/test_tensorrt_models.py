@@ -17,9 +17,9 @@ pytestmark = pytest.mark.skipif(
 )
 TABLE = {**EXPECTATIONS, **STRUCTURES}
 # In `make test`; the others of the table in `make test-all`.
-FEW = ("mobilenet_v2", "resize_bilinear", "detector", "bert", "lstm_masked", "gru", "cond", "while")
+FEW = ("mobilenet_v2", "resize_bilinear", "detector", "bert", "lstm_masked", "gru", "dilated", "cond", "while")
 # What TensorRT-RTX cannot build as a whole, by reason; see the tests below.
-REFUSED = {"dilated", "dilated_by_hand", "ragged", "ragged_inputs", "ragged_inside", "segment_sums"}
+REFUSED = {"ragged", "ragged_inputs", "ragged_inside", "segment_sums"}
 
 
 def takes_text(name: str) -> bool:
@@ -67,12 +67,3 @@ def test_models_are_built(model: str, made_model: Callable[[str], life_cycle.Mad
 @pytest.mark.parametrize("model", OTHERS)
 def test_more_models_are_built(model: str, made_model: Callable[[str], life_cycle.MadeModel]) -> None:
     check_built(model, made_model)
-
-
-def test_what_reads_an_input_as_a_shape_stays_in_tensorflow(made_model: Callable[[str], life_cycle.MadeModel]) -> None:
-    """Padding of a dilated convolution whose amount is computed outside: SpaceToBatchND."""
-    converter = convert_and_build("dilated_by_hand", made_model)
-    assert converter.engines
-    native = [node for _, node in converter._make_manifest(()).native_nodes if "as a shape" in node.detail]
-    assert native
-    assert all("wants bounds of its values" in node.detail for node in native)

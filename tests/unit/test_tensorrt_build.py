@@ -103,6 +103,25 @@ def test_every_node_that_the_parser_refuses_is_named(tmp_path: pathlib.Path) -> 
 
 
 @needs_rtx
+def test_what_reads_an_input_as_a_shape_is_named(tmp_path: pathlib.Path) -> None:
+    helper = onnx.helper
+    values = [
+        helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [None]),
+        helper.make_tensor_value_info("amounts", onnx.TensorProto.INT64, [2]),
+        helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [None]),
+    ]
+    nodes = [helper.make_node("Pad", ["x", "amounts"], ["y"], name="model/pad")]
+    graph = helper.make_graph(nodes, "g", values[:2], values[2:])
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8), tmp_path / "segment.onnx"
+    )
+    refusal = find_backend("tensorrt-rtx").check_model(str(tmp_path / "segment.onnx"))
+    assert refusal is not None
+    assert refusal.nodes == ("model/pad",)
+    assert "reads amounts as a shape, and wants bounds of its values" in refusal.reason
+
+
+@needs_rtx
 def test_a_node_without_an_implementation_is_named(tmp_path: pathlib.Path) -> None:
     file = write_model(tmp_path, "NonZero")
     assert find_backend("tensorrt-rtx").check_model(str(file)) is None  # the parser takes it
