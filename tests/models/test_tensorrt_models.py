@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections import Counter
 from collections.abc import Callable
 
 import life_cycle
+import onnx
 import pytest
+from check_network import check_network, describe_spec, list_nodes
 from expect_structures import STRUCTURES
 from expectations import EXPECTATIONS
 
 import beforehand
+from beforehand.backends.registry import find_backend
 from beforehand.backends.tensorrt_flavours import RTX
+from beforehand.build_engines.plan_engines import plan_engines
 
 pytestmark = pytest.mark.skipif(
     not RTX.find_module(), reason="TensorRT-RTX is not installed (beforehand[tensorrt-rtx])"
@@ -39,23 +45,27 @@ OTHERS = sorted(
 )
 
 
-def convert_and_build(name: str, made_model: Callable[[str], life_cycle.MadeModel]) -> beforehand.Converter:
+def check_built(name: str, made_model: Callable[[str], life_cycle.MadeModel]) -> beforehand.Converter:
     expected = TABLE[name]
     converter = beforehand.Converter(
         made_model(name).folder, backend="tensorrt-rtx", progress="off", **expected.options
     )
     converter.convert()
+    assert converter._converted is not None
+    lowered = dict(enumerate(converter._converted[1].lowered))
     for key, shapes in expected.built.items():
         converter.build(shapes=list(shapes), signature=key)
-    return converter
-
-
-def check_built(name: str, made_model: Callable[[str], life_cycle.MadeModel]) -> None:
-    converter = convert_and_build(name, made_model)
-    assert {engine.target for engine in converter.engines} == {"cuda-ampere+"}
-    wanted = sum(len({str(shapes) for shapes in sets}) for sets in TABLE[name].built.values())
+    wanted = sum(len({str(shapes) for shapes in sets}) for sets in expected.built.values())
     assert len(converter.engines) >= wanted
-    assert all(engine.bytes > 10_000 for engine in converter.engines)
+    for engine in converter.engines:
+        shapes = (engine.segment_index, engine.shapes)
+        [spec] = plan_engines(lowered, [shapes], find_backend("tensorrt-rtx"), converter.options)
+        assert (engine.key, engine.target) == (spec.key, "cuda-ampere+")
+        check_network(describe_spec(RTX.import_module(), spec), spec)
+        data = (converter._work / engine.file).read_bytes()
+        assert (len(data), hashlib.sha256(data).hexdigest()) == (engine.bytes, engine.sha256)
+        assert engine.bytes > 10_000
+    return converter
 
 
 @pytest.mark.parametrize("model", FEW)
@@ -67,3 +77,20 @@ def test_models_are_built(model: str, made_model: Callable[[str], life_cycle.Mad
 @pytest.mark.parametrize("model", OTHERS)
 def test_more_models_are_built(model: str, made_model: Callable[[str], life_cycle.MadeModel]) -> None:
     check_built(model, made_model)
+
+
+@pytest.mark.parametrize(
+    ("model", "layers"),
+    [("lstm", {"LSTM": 1}), ("lstm_masked", {"LSTM": 3}), ("gru", {"GRU": 2}), ("gru_masked", {"GRU": 1})],
+)
+def test_recurrent_layers_go_in_as_a_whole(
+    model: str, layers: dict[str, int], made_model: Callable[[str], life_cycle.MadeModel]
+) -> None:
+    converter = beforehand.Converter(made_model(model).folder, backend="tensorrt-rtx", progress="off")
+    converter.convert()
+    assert converter._converted is not None
+    [lowered] = converter._converted[1].lowered
+    graph = onnx.load(lowered.onnx_file, load_external_data=False).graph
+    loops = [node.op_type for node in list_nodes(graph) if node.op_type in ("GRU", "Loop", "LSTM", "RNN", "Scan")]
+    assert Counter(loops) == layers
+    assert converter._make_manifest(()).native_nodes == ()
