@@ -120,6 +120,44 @@ def write_sums(folder: pathlib.Path) -> Any:
     return save(folder, helper.make_graph(nodes, "g", [x], outputs, weights))
 
 
+def write_counted(folder: pathlib.Path) -> Any:
+    """Outputs whose size comes of the values: how many rows begin with a positive number; the model.
+
+    Of what gives such outputs, TensorRT-RTX 1.4.0.76 builds these: Range, Slice, TopK and ConstantOfShape whose ends are computed.
+    NonZero and NonMaxSuppression have no runners there, Unique and Compress no importer.
+    """
+    import onnx
+    from onnx import helper
+
+    nodes = [
+        helper.make_node("Gather", ["x", "zero"], ["first"], name="model/first", axis=1),
+        helper.make_node("Greater", ["first", "nothing"], ["positive"], name="model/positive"),
+        helper.make_node("Cast", ["positive"], ["ones"], name="model/ones", to=onnx.TensorProto.INT64),
+        helper.make_node("ReduceSum", ["ones"], ["count"], name="model/count", keepdims=0),
+        helper.make_node("Unsqueeze", ["count", "axis"], ["end"], name="model/end"),
+        helper.make_node("Range", ["zero", "count", "one"], ["places"], name="model/places"),
+        helper.make_node("Relu", ["x"], ["r"], name="model/relu"),
+        helper.make_node("Slice", ["r", "axis", "end", "axis"], ["rows"], name="model/rows"),
+        helper.make_node("ConstantOfShape", ["end"], ["zeros"], name="model/zeros"),
+        helper.make_node("Unsqueeze", ["zeros", "next"], ["column"], name="model/column"),
+        helper.make_node("Add", ["column", "bias"], ["filled"], name="model/filled"),
+    ]
+    constants = [
+        onnx.numpy_helper.from_array(np.array(value, dtype), name)
+        for name, value, dtype in (
+            ("zero", 0, np.int64), ("one", 1, np.int64), ("axis", [0], np.int64), ("next", [1], np.int64),
+            ("nothing", 0, np.float32), ("bias", [1, 2, 3], np.float32),
+        )
+    ]  # fmt: skip
+    x = helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [None, CHANNELS])
+    outputs = [
+        helper.make_tensor_value_info("places", onnx.TensorProto.INT64, [None]),
+        helper.make_tensor_value_info("rows", onnx.TensorProto.FLOAT, [None, CHANNELS]),
+        helper.make_tensor_value_info("filled", onnx.TensorProto.FLOAT, [None, 3]),
+    ]
+    return save(folder, helper.make_graph(nodes, "g", [x], outputs, constants))
+
+
 def save(folder: pathlib.Path, graph: Any) -> Any:
     import onnx
 

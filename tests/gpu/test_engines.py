@@ -11,7 +11,7 @@ import pytest
 
 from beforehand.backends import cuda
 from beforehand.errors import EngineRunError
-from tests.gpu.make_segment import build, compute, load, write_conv_net
+from tests.gpu.make_segment import CHANNELS, build, compute, load, write_conv_net, write_counted
 
 
 @pytest.fixture(scope="module")
@@ -112,6 +112,21 @@ def test_a_shape_that_it_does_not_serve_is_an_error_and_the_next_call_is_right(s
         engine.run([draw(17)])
     x = draw(2, 3)
     np.testing.assert_allclose(engine.run([x])[0], compute(model, x)[0], rtol=1e-2, atol=5e-3)
+
+
+def test_outputs_whose_size_comes_of_the_values(tmp_path: pathlib.Path) -> None:
+    """More, fewer, none and all of the rows, in the memory that earlier calls had."""
+    model = write_counted(tmp_path)
+    engine = load(tmp_path, build(tmp_path, model, (1, CHANNELS), (16, CHANNELS)))
+    rng = np.random.default_rng(1)
+    for batch, positive in ((16, 5), (16, 16), (16, 0), (3, 2), (1, 1), (1, 0), (16, 9)):
+        x = rng.normal(size=(batch, CHANNELS)).astype(np.float32)
+        x[:, 0] = rng.permutation(np.where(np.arange(batch) < positive, 1, -1))
+        found = engine.run([x])
+        assert [len(array) for array in found] == [positive] * 3
+        for array, expected in zip(found, compute(model, x), strict=True):
+            assert array.dtype == expected.dtype
+            np.testing.assert_array_equal(array, expected)
 
 
 @pytest.mark.parametrize("damage", ["truncated", "noise"])

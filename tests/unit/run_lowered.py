@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from beforehand.backends.openvino import OpenVinoBackend
 from beforehand.lower.cut_segment import CutSegment
+from beforehand.lower.merge_dilations import merge_dilations
 from beforehand.lower.translate import translate
 from beforehand.lower.write_onnx import write_onnx
 from beforehand.records import EngineSpec, ShapeSet
@@ -35,7 +36,7 @@ def lower_function(
     function: Callable[..., Any], specs: Sequence[tf.TensorSpec], folder: pathlib.Path
 ) -> tuple[str, int]:
     """The function as an ONNX file, and the number of its outputs."""
-    cut = cut_function(function, specs)
+    cut = merge_dilations(cut_function(function, specs))
     write_onnx(translate(cut), cut, lambda weight: np.zeros(weight.shape), folder)
     return str(folder / layout.ONNX_MODEL), len(cut.outputs)
 

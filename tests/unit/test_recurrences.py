@@ -14,6 +14,7 @@ import pytest
 import tensorflow as tf
 
 import beforehand
+from beforehand.backends.tensorrt_flavours import RTX
 from beforehand.converter import Converter
 
 UNITS, WIDTH = 7, 5
@@ -112,18 +113,52 @@ class OtherOrder(keras.layers.GRUCell):
         return new, [new]
 
 
+LOOKALIKES: dict[str, Make] = {
+    "other_order": lambda: keras.layers.RNN(OtherOrder(UNITS, use_bias=False)),
+    "relu": lambda: keras.layers.GRU(UNITS, activation="relu"),
+    "hard": lambda: keras.layers.LSTM(UNITS, recurrent_activation="hard_sigmoid"),
+    "simple": lambda: keras.layers.SimpleRNN(UNITS),
+}
+
+
 def test_a_body_that_only_resembles_a_layer_stays_a_loop(tmp_path: pathlib.Path) -> None:
-    lookalikes: dict[str, Make] = {
-        "other_order": lambda: keras.layers.RNN(OtherOrder(UNITS, use_bias=False)),
-        "relu": lambda: keras.layers.GRU(UNITS, activation="relu"),
-        "hard": lambda: keras.layers.LSTM(UNITS, recurrent_activation="hard_sigmoid"),
-        "simple": lambda: keras.layers.SimpleRNN(UNITS),
-    }
-    save_layers(tmp_path / "source", lookalikes, False)
+    save_layers(tmp_path / "source", LOOKALIKES, False)
     converter = beforehand.Converter(tmp_path / "source")
     converter.convert()
     ops = count_ops(converter)
-    assert (ops["GRU"], ops["LSTM"], ops["Loop"]) == (0, 0, len(lookalikes))
+    assert (ops["GRU"], ops["LSTM"], ops["Loop"]) == (0, 0, len(LOOKALIKES))
+
+
+@pytest.mark.skipif(not RTX.find_module(), reason="TensorRT-RTX is not installed (beforehand[tensorrt-rtx])")
+def test_loops_that_are_no_such_layer_are_built_by_tensorrt_too(tmp_path: pathlib.Path) -> None:
+    save_layers(tmp_path / "source", {**LOOKALIKES, **{name: LAYERS[name] for name in tuple(LAYERS)[::5]}}, False)
+    converter = beforehand.Converter(tmp_path / "source", backend="tensorrt-rtx", progress="off")
+    converter.convert()
+    ops = count_ops(converter)
+    assert (ops["GRU"], ops["LSTM"], ops["Loop"], ops["Scan"]) == (2, 1, len(LOOKALIKES), 0)
+    assert [node.op for _, node in converter._make_manifest(()).native_nodes if "While" in node.op] == []
+    converter.build(shapes=[{"x": ((1, 4), (1, 9), WIDTH)}])
+    assert len(converter.engines) == len(converter.segments)
+
+
+def test_a_loop_that_cannot_be_written_is_what_stays_with_its_reason(tmp_path: pathlib.Path) -> None:
+    """tf.scan writes its first result before the loop."""
+    module = tf.Module()
+    module.weight = tf.Variable(np.random.default_rng(1).normal(size=(WIDTH, 64)).astype(np.float32))
+    spec = tf.TensorSpec([None, WIDTH], tf.float32, name="x")
+
+    def call(x: Any) -> Any:
+        steps = tf.scan(lambda last, step: tf.tanh(last * 0.5 + step), tf.nn.relu(x @ module.weight))
+        return {"y": tf.nn.softmax(tf.tanh(steps) @ tf.transpose(module.weight))}
+
+    module.call = tf.function(call, input_signature=[spec], autograph=False)
+    tf.saved_model.save(module, str(tmp_path / "source"), signatures=module.call)
+    converter = beforehand.Converter(tmp_path / "source", progress="off")
+    converter.convert()
+    refused = [node for _, node in converter._make_manifest(()).native_nodes if node.reason == "refused by backend"]
+    assert {node.op for node in refused} == {"StatelessWhile", "TensorListReserve", "TensorListSetItem"}
+    assert "couldn't find scan output index" in next(node.detail for node in refused if "While" in node.op)
+    assert len(converter.segments) == 2
 
 
 def test_an_imported_engine_keeps_sequences_and_steps_apart_where_layers_follow_each_other(

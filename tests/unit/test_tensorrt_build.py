@@ -7,15 +7,17 @@ import pathlib
 from typing import Any
 
 import pytest
+from tests.gpu.make_segment import CHANNELS, build, write_counted
 
 from beforehand.backends import tensorrt_build
 from beforehand.backends.registry import find_backend
 from beforehand.backends.tensorrt import PORTABLE
+from beforehand.backends.tensorrt_describe import describe_network
 from beforehand.backends.tensorrt_flavours import DATA_CENTRE, RTX
 from beforehand.build_engines.build_engine import build_engine
 from beforehand.build_engines.plan_engines import make_key
 from beforehand.errors import BuildError, OptionValueError, PrecisionError
-from beforehand.records import UNBOUNDED, EngineSpec, ShapeSet
+from beforehand.records import UNBOUNDED, EngineSpec, ShapeSet, TensorSpec
 
 onnx = pytest.importorskip("onnx")
 needs_rtx = pytest.mark.skipif(not RTX.find_module(), reason="TensorRT-RTX is not installed (beforehand[tensorrt-rtx])")
@@ -103,12 +105,72 @@ def test_every_node_that_the_parser_refuses_is_named(tmp_path: pathlib.Path) -> 
 
 
 @needs_rtx
+def test_what_reads_an_input_as_a_shape_is_named(tmp_path: pathlib.Path) -> None:
+    helper = onnx.helper
+    values = [
+        helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [None]),
+        helper.make_tensor_value_info("amounts", onnx.TensorProto.INT64, [2]),
+        helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [None]),
+    ]
+    nodes = [helper.make_node("Pad", ["x", "amounts"], ["y"], name="model/pad")]
+    graph = helper.make_graph(nodes, "g", values[:2], values[2:])
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8), tmp_path / "segment.onnx"
+    )
+    refusal = find_backend("tensorrt-rtx").check_model(str(tmp_path / "segment.onnx"))
+    assert refusal is not None
+    assert refusal.nodes == ("model/pad",)
+    assert "reads amounts as a shape, and wants bounds of its values" in refusal.reason
+
+
+@needs_rtx
 def test_a_node_without_an_implementation_is_named(tmp_path: pathlib.Path) -> None:
     file = write_model(tmp_path, "NonZero")
     assert find_backend("tensorrt-rtx").check_model(str(file)) is None  # the parser takes it
     with pytest.raises(BuildError, match="has no runners that implement it") as caught:
         build_engine(make_spec(file), tmp_path)
     assert (caught.value.cause, caught.value.nodes) == ("no-implementation", ("model/last",))
+
+
+@needs_rtx
+def test_outputs_whose_size_comes_of_the_values_are_built(tmp_path: pathlib.Path) -> None:
+    """tests/gpu runs this one."""
+    model = write_counted(tmp_path)
+    assert build(tmp_path, model, (1, CHANNELS), (16, CHANNELS)).bytes > 10_000
+    trt = RTX.import_module()
+    logger = tensorrt_build.make_logger(trt, is_silent=True)
+    builder = trt.Builder(logger)
+    network = tensorrt_build.parse(trt, logger, builder, str(tmp_path / "segment.onnx")).network
+    profile = builder.create_optimization_profile()
+    profile.set_shape("x", (1, CHANNELS), (4, CHANNELS), (16, CHANNELS))
+    found = describe_network(trt, network, profile)
+    assert found.ranges == {"x": ((1, CHANNELS), (4, CHANNELS), (16, CHANNELS))}
+    assert found.inputs == (TensorSpec("x", "float32", (None, CHANNELS)),)
+    assert found.outputs == (
+        TensorSpec("places", "int64", (None,)),
+        TensorSpec("rows", "float32", (None, CHANNELS)),
+        TensorSpec("filled", "float32", (None, 3)),
+    )
+    assert {"FILL", "SLICE"} <= set(found.layers)
+    assert found.is_strongly_typed
+
+
+@needs_rtx
+@pytest.mark.parametrize("op", ["Unique", "Compress"])
+def test_operations_that_choose_by_value_are_refused_by_name(op: str, tmp_path: pathlib.Path) -> None:
+    helper = onnx.helper
+    x = helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [None])
+    keep = helper.make_tensor_value_info("keep", onnx.TensorProto.BOOL, [None])
+    y = helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [None])
+    inputs = [x, keep] if op == "Compress" else [x]
+    node = helper.make_node(op, [value.name for value in inputs], ["y"], name="model/last")
+    model = helper.make_model(
+        helper.make_graph([node], "g", inputs, [y]), opset_imports=[helper.make_opsetid("", 18)], ir_version=8
+    )
+    onnx.save(model, tmp_path / "segment.onnx")
+    refusal = find_backend("tensorrt-rtx").check_model(str(tmp_path / "segment.onnx"))
+    assert refusal is not None
+    assert (refusal.nodes, f"does not take {op} (UNSUPPORTED_NODE)" in refusal.reason) == (("model/last",), True)
 
 
 @needs_rtx

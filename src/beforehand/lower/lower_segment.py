@@ -1,4 +1,4 @@
-"""A segment to ONNX files: cut, translate, write."""
+"""A segment to ONNX files: cut, merge, translate, write."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from beforehand.errors import LoweringError
 from beforehand.graph.nodes import FindOpDef
 from beforehand.lower.cut_segment import ReadWeight, cut_segment
 from beforehand.lower.find_inexact import find_inexact
+from beforehand.lower.merge_dilations import merge_dilations
 from beforehand.lower.translate import translate
 from beforehand.lower.write_onnx import write_onnx
 from beforehand.records import FlatGraph, LoweredSegment, Segment, TensorSpec
@@ -36,7 +37,7 @@ def lower_segment(
     Raises:
         LoweringError: BH302, with the nodes that cannot be written as ONNX.
     """
-    cut = cut_segment(graph, segment, tensors, read)
+    cut = merge_dilations(cut_segment(graph, segment, tensors, read))
     inexact = find_inexact(cut, find_op_def)
     if inexact:
         raise LoweringError(
