@@ -88,6 +88,11 @@ class Event:
             check("cudaEventDestroy", self._event)
 
 
+def is_idle(stream: int) -> bool:
+    """Whether all work put into a stream so far is known to be done."""
+    return bool(_find_call("cudaStreamQuery")(stream)[0] == 0)
+
+
 def count_gpus() -> int:
     """How many GPUs this process sees."""
     return len(find_gpus()[0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -61,6 +62,8 @@ class OutputPool:
                 cuda.check("cudaFree", memory.address)  # waits for the device
                 return
             for reader in memory.readers:
+                if cuda.is_idle(reader):
+                    continue
                 self._event = self._event or cuda.Event()
                 self._event.record(reader)
                 self._event.hold_back(self._stream)
@@ -69,8 +72,9 @@ class OutputPool:
             pass
 
     def close(self) -> None:
-        """Give back what is free now; the rest when it comes back."""
+        """Give back what is free now; the rest when it comes back. The stream may go afterwards."""
         self._closed = True
+        cuda.check("cudaStreamSynchronize", self._stream)
         for address in (address for addresses in self._free.values() for address in addresses):
             cuda.check("cudaFree", address)
         self._free = {}
@@ -89,9 +93,15 @@ class DeviceArray:
     """
 
     def __init__(
-        self, memory: OutputMemory, ready: cuda.Event, shape: tuple[int, ...], dtype: np.dtype[Any], device: int
+        self,
+        memory: OutputMemory,
+        ready: cuda.Event,
+        shape: tuple[int, ...],
+        dtype: np.dtype[Any],
+        device: int,
+        ordered: Collection[int] = (),
     ) -> None:
-        self._memory, self._ready = memory, ready
+        self._memory, self._ready, self._ordered = memory, ready, ordered  # streams that wait for it as it is
         self.shape, self.dtype, self.device = shape, dtype, device
 
     @property
@@ -111,9 +121,10 @@ class DeviceArray:
     def __dlpack__(self, *, stream: int | None = None, **_: Any) -> Any:
         """A capsule for work in `stream` (a handle; None and 1: the default stream; -1: the caller sees to the order)."""
         if stream != _NO_WAIT:
-            handle = 0 if stream in (None, _DEFAULT_STREAM) else stream
-            self._ready.hold_back(handle)
-            self._memory.readers.add(int(handle or 0))
+            handle = 0 if stream in (None, _DEFAULT_STREAM) else int(stream or 0)
+            if handle not in self._ordered:
+                self._ready.hold_back(handle)
+            self._memory.readers.add(handle)
         return dlpack.export(self._memory.address, self.device, self.shape, self.dtype, self._memory)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:

@@ -119,13 +119,16 @@ class TensorRtBackend:
         return tensorrt_kernels.join(engine, self._compile_kernels(engine, spec))
 
     def _compile_kernels(self, engine: bytes, spec: EngineSpec) -> bytes:
-        """Run each end of the engine's range once: the GPU's driver compiles its kernels, which are kept."""
-        executable = self.load(np.frombuffer(engine, np.uint8), spec.input_names, spec.output_names)
-        shapes = spec.shapes
-        for chosen in dict.fromkeys((shapes.shapes, shapes.opt_shapes, shapes.max_shapes)):
-            if chosen:
-                arrays = [np.zeros(shape, dtype) for (_, dtype), shape in zip(executable.inputs, chosen, strict=True)]
-                executable.run(arrays)
+        """Run the engine once for each of some shapes: the GPU's driver compiles its kernels, which are kept."""
+        from beforehand.backends.tensorrt_run import TensorRtExecutable  # noqa: PLC0415 (needs cuda-python)
+
+        data = np.frombuffer(engine, np.uint8)
+        executable = TensorRtExecutable(
+            self._trt, self.flavour, data, spec.input_names, spec.output_names, is_warming=True
+        )
+        for shapes in tensorrt_kernels.list_shapes(spec.shapes):
+            arrays = [np.zeros(shape, dtype) for (_, dtype), shape in zip(executable.inputs, shapes, strict=True)]
+            executable.run(arrays)
         return executable.read_kernels()
 
     def _list_capabilities(self, spec: EngineSpec) -> list[str]:

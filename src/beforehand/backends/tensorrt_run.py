@@ -8,20 +8,23 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 
 from beforehand.backends import cuda, tensorrt_kernels
 from beforehand.backends.device_array import DeviceArray
 from beforehand.backends.tensorrt_build import make_logger
+from beforehand.backends.tensorrt_context import TensorRtContext
+from beforehand.backends.tensorrt_device_calls import DeviceCalls
 from beforehand.backends.tensorrt_flavours import Flavour
-from beforehand.backends.tensorrt_slot import Slot
-from beforehand.errors import EngineRunError
+from beforehand.backends.tensorrt_host_calls import HostCalls
+from beforehand.errors import EngineRunError, SampleError
 
 # Callers beyond so many wait for one of them: a GPU is busy with fewer, and each takes device memory.
 MOST_SLOTS = 8
+_Array = TypeVar("_Array")
 _loggers: dict[str, Any] = {}
 _lock = threading.Lock()
 
@@ -36,6 +39,7 @@ class TensorRtExecutable:
         input_names: In the order in which inputs are given.
         output_names: In the order in which outputs are wanted.
         device: The GPU's number.
+        is_warming: It is opened for its kernels: each run of a new shape is to compile those for that very shape.
 
     Raises:
         EngineRunError: BH601, TensorRT does not take it here.
@@ -49,8 +53,10 @@ class TensorRtExecutable:
         input_names: Sequence[str],
         output_names: Sequence[str],
         device: int = 0,
+        *,
+        is_warming: bool = False,
     ) -> None:
-        self._trt, self._flavour, self._device = trt, flavour, device
+        self._trt, self._flavour, self._device, self._is_warming = trt, flavour, device, is_warming
         self._gpu = cuda.find_gpu(device, f"an engine of {flavour.title}")
         self._has_several = cuda.count_gpus() > 1
         self._choose_device()
@@ -65,22 +71,11 @@ class TensorRtExecutable:
             )  # fmt: skip
         self.inputs = [(name, np.dtype(trt.nptype(self._engine.get_tensor_dtype(name)))) for name in input_names]
         self.outputs = [(name, np.dtype(trt.nptype(self._engine.get_tensor_dtype(name)))) for name in output_names]
-        self._cache: Any = None
-        self._config = self._make_config(kernels) if flavour.has_runtime_cache else None
+        self._kernels = bytes(kernels)
+        self._is_range = any(-1 in self._engine.get_tensor_shape(name) for name in input_names)
         self._idle: queue.SimpleQueue[Slot | None] = queue.SimpleQueue()
         self._slots: list[Slot] = []
         self._lock = threading.Lock()
-        self._compiling = threading.Lock()
-
-    def _make_config(self, kernels: memoryview) -> Any:
-        trt, config = self._trt, self._engine.create_runtime_config()
-        config.cuda_graph_strategy = trt.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
-        config.dynamic_shapes_kernel_specialization_strategy = trt.DynamicShapesKernelSpecializationStrategy.EAGER
-        self._cache = config.create_runtime_cache()
-        if len(kernels):
-            self._cache.deserialize(kernels)  # of another GPU or driver, they are compiled anew
-        config.set_runtime_cache(self._cache)
-        return config
 
     def _choose_device(self) -> None:
         if self._has_several:  # of the thread's, CUDA's current device is what counts
@@ -92,30 +87,30 @@ class TensorRtExecutable:
         with self._lock:
             slots = list(self._slots)
         weights = int(self._engine.streamable_weights_size)
-        return weights + len(slots) * int(self._engine.device_memory_size_v2) + sum(slot.bytes for slot in slots)
+        return weights + len(slots) * int(self._engine.device_memory_size_v2) + sum(slot.buffer_bytes for slot in slots)
 
     def read_kernels(self) -> bytes:
-        """The kernels compiled so far."""
-        return bytes(memoryview(self._cache.serialize())) if self._cache is not None else b""
+        """The kernels that the first slot has, compiled or given."""
+        return self._slots[0].read_kernels()
 
     def run(self, inputs: Sequence[np.ndarray[Any, Any]]) -> list[np.ndarray[Any, Any]]:
         """The outputs, in memory of their own."""
         self._choose_device()
         slot = self._take()
-        try:
-            outputs = slot.run(inputs)
-        except BaseException:
-            self._drop(slot)
-            raise
-        self._idle.put(slot)
-        return outputs
+        return self._use(slot, slot.host.run, inputs)
 
     def run_on_device(self, inputs: Sequence[Any]) -> list[DeviceArray]:
         """The outputs, on the GPU, of inputs of which at least one lies there (`DeviceInput`)."""
         self._choose_device()
         slot = self._take()
+        return self._use(slot, slot.device.run, inputs)
+
+    def _use(self, slot: Slot, run: Callable[[Sequence[Any]], list[_Array]], inputs: Sequence[Any]) -> list[_Array]:
         try:
-            outputs = slot.run_on_device(inputs)
+            outputs = run(inputs)
+        except SampleError:  # nothing was run
+            self._idle.put(slot)
+            raise
         except BaseException:
             self._drop(slot)
             raise
@@ -138,7 +133,7 @@ class TensorRtExecutable:
             if len(self._slots) >= MOST_SLOTS:
                 return None
             try:
-                slot = Slot(self._trt, self._make_context(), self.inputs, self.outputs, self._device, self._compiling)
+                slot = self._make_slot()
             except (EngineRunError, cuda.CudaError):
                 if not self._slots:
                     raise
@@ -152,17 +147,64 @@ class TensorRtExecutable:
             self._slots.remove(slot)
         self._idle.put(None)
 
-    def _make_context(self) -> Any:
-        made = (
-            self._engine.create_execution_context(self._config)
-            if self._config
-            else self._engine.create_execution_context()
-        )
+    def _make_slot(self) -> Slot:
+        config, cache = self._make_config() if self._flavour.has_runtime_cache else (None, None)
+        made = self._engine.create_execution_context(*[config] * (config is not None))
         if made is None:
             raise EngineRunError(
-                f"{self._flavour.title} gave no execution context", why="most often the GPU's memory is full"
+                f"{self._flavour.title} gave no execution context",
+                why=self._read_error() or "most often the GPU's memory is full",
             )
-        return made
+        context = TensorRtContext(self._trt, made, self.inputs, self.outputs, self._read_error)
+        return Slot(context, self._device, config, cache)
+
+    def _make_config(self) -> tuple[Any, Any]:
+        """How TensorRT-RTX runs a context, and the cache of its kernels.
+
+        Each has a cache of its own: contexts that shared one while they compiled gave wrong results, and failed. For one
+        shape, kernels for it are compiled before the first run; for a range, a run of a new shape takes kernels for any
+        shape until its own are there, compiled in the background: 0.35 s where it would be 2 s, for a layer of BERT.
+        """
+        trt, config = self._trt, self._engine.create_runtime_config()
+        config.cuda_graph_strategy = trt.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
+        strategies = trt.DynamicShapesKernelSpecializationStrategy
+        is_lazy = self._is_range and not self._is_warming
+        config.dynamic_shapes_kernel_specialization_strategy = strategies.LAZY if is_lazy else strategies.EAGER
+        cache = config.create_runtime_cache()
+        if self._kernels:
+            cache.deserialize(self._kernels)  # of another GPU or driver, they are compiled anew
+        config.set_runtime_cache(cache)
+        return config, cache
+
+    def _read_error(self) -> str:
+        errors = _find_logger(self._trt, self._flavour.name).errors
+        return " ".join(" ".join(errors[-1:]).split())
+
+
+class Slot:
+    """What one caller needs: a context with what it runs by, and what calls with arrays of either place keep.
+
+    Args:
+        context: The context.
+        device: The GPU's number.
+        config: How it is run, which must outlive it.
+        cache: Of kernels, likewise.
+    """
+
+    def __init__(self, context: TensorRtContext, device: int, config: Any, cache: Any) -> None:
+        self.host = HostCalls(context)
+        self.device = DeviceCalls(context, self.host, device)
+        self._context, self._config, self._cache = context, config, cache
+
+    @property
+    def buffer_bytes(self) -> int:
+        """Device memory of its buffers."""
+        computed = sum(buffer.size for buffer in self._context.computed.values())
+        return self.host.buffer_bytes + self.device.buffer_bytes + computed
+
+    def read_kernels(self) -> bytes:
+        """The kernels that it has, compiled or given."""
+        return bytes(memoryview(self._cache.serialize()))
 
 
 def _find_logger(trt: Any, name: str) -> Any:

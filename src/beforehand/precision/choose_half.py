@@ -1,8 +1,8 @@
 """Which nodes of an ONNX graph compute in half precision, and why the others do not.
 
-Matrix products and convolutions do; what follows them does too as long as it neither sums nor leaves the range; exponentials,
-roots, sums of squares and what is not known stay in float32. So does a softmax whose result is an output: one between two
-matrix products (attention) takes and gives half precision, as the products do, and is summed in float32 inside. A value that a constant out of the range of half
+Matrix products and convolutions do; what follows them does too as long as it neither sums nor leaves the range; softmax,
+exponentials, roots, sums of squares and what is not known stay in float32. (A softmax that takes half precision is summed in
+it: one of 70,000 equal values gave zeros on an H100, and was no faster in attention.) A value that a constant out of the range of half
 precision went into (a mask of -1e9) is taken to be out of it as well, until something bounds it (softmax).
 """
 
@@ -31,8 +31,6 @@ TOLERANT = frozenset({
 _BOUNDING = frozenset({
     "Clip", "Erf", "HardSigmoid", "LayerNormalization", "Sigmoid", "Sign", "Sin", "Cos", "Softmax", "Softsign", "Tanh",
 })  # fmt: skip
-# What may stand between a softmax and the matrix product that reads it.
-_LAYOUT = frozenset({"Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
 # Inputs that stay in float32 in a node of half precision: scales and regions of Resize.
 ALWAYS_FLOAT: Mapping[str, tuple[int, ...]] = {"Resize": (1, 2)}
 
@@ -71,7 +69,6 @@ class _Chooser:
         self._model, self._types, self._half = model, types, half
         self._in_half: set[str] = set()
         self._large: set[str] = set()
-        self._only_multiplied = _find_only_multiplied(model)
 
     def decide(self, node: Any) -> str:
         """Why a node stays in float32; empty if it need not."""
@@ -91,8 +88,7 @@ class _Chooser:
             return
         if self._has_lost_constant(node):
             yield RANGE
-        is_attention = node.op_type == "Softmax" and node.output[0] in self._only_multiplied
-        if node.op_type not in EAGER and node.op_type not in TOLERANT and not is_attention:
+        if node.op_type not in EAGER and node.op_type not in TOLERANT:
             yield OPERATION
         if node.op_type == "Mul" and node.input[0] == node.input[1]:
             yield SQUARE
@@ -116,23 +112,3 @@ class _Chooser:
             if not np.isfinite(self._half.round_value(largest)) or 0 < largest < self._half.smallest_normal:
                 return True
         return False
-
-
-def _find_only_multiplied(model: OnnxGraph) -> set[str]:
-    """Values that nothing reads but matrix products, if need be by way of nodes that change the layout alone."""
-    readers: dict[str, list[Any]] = {}
-    for node in model.graph.node:
-        for name in (*node.input, *list_captured(node)):
-            readers.setdefault(name, []).append(node)
-    outputs = {value.name for value in model.graph.output}
-    found: set[str] = set()
-    for node in reversed(model.graph.node):
-        for name in node.output:
-            reading = readers.get(name, [])
-            if reading and name not in outputs and all(_multiplies(reader, found) for reader in reading):
-                found.add(name)
-    return found
-
-
-def _multiplies(node: Any, found: set[str]) -> bool:
-    return node.op_type in ("MatMul", "Einsum", "Shape") or (node.op_type in _LAYOUT and found.issuperset(node.output))

@@ -1,0 +1,66 @@
+"""Memory that grows and is kept: on a GPU, and pinned on the host."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+from typing import Any
+
+import numpy as np
+
+from beforehand.backends import cuda
+
+_ROUND = 512  # bytes: CUDA's own alignment; buffers grow by doubling
+
+
+class DeviceBuffer:
+    """Device memory, as large as the largest size so far."""
+
+    _allocate, _free = "cudaMalloc", "cudaFree"
+
+    def __init__(self) -> None:
+        self.address = self.size = 0
+
+    def grow(self, size: int) -> int:
+        """Have room for so many bytes; the address, which changes when it grows.
+
+        Raises:
+            CudaError: There is no memory.
+        """
+        if size > self.size or not self.size:
+            self._release()
+            wanted = max(_ROUND, 1 << (size - 1).bit_length())
+            self.address = int(cuda.check(self._allocate, wanted))
+            self.size = wanted
+        return self.address
+
+    def _release(self) -> None:
+        if self.size:
+            self.size = 0
+            cuda.check(self._free, self.address)
+
+    def __del__(self) -> None:
+        with contextlib.suppress(cuda.CudaError, TypeError, AttributeError):  # the process ends, and CUDA with it
+            self._release()
+
+
+class PinnedBuffer(DeviceBuffer):
+    """Host memory that the GPU copies from and to by itself."""
+
+    _allocate, _free = "cudaMallocHost", "cudaFreeHost"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._bytes: Any = None
+
+    def grow(self, size: int) -> int:
+        """As of its class."""
+        before = self.size
+        super().grow(size)
+        if self.size != before:
+            self._bytes = (ctypes.c_uint8 * self.size).from_address(self.address)
+        return self.address
+
+    def view(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+        """Its beginning as an array."""
+        return np.ndarray(shape, dtype, self._bytes)

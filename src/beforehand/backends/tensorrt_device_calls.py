@@ -1,0 +1,142 @@
+"""Calls with arrays that lie on the GPU: read in place, answered in place, in the order of the streams of those who made them.
+
+Work that the caller puts into its stream before the call is waited for, and what it puts there afterwards waits for the
+engine: to the caller it is as if the engine ran in that stream. Of libraries whose stream is not known, DLPack sees to the
+former, and their arrays are held until they have been read.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from beforehand.backends import cuda, dlpack
+from beforehand.backends.device_array import DeviceArray, DeviceInput, OutputPool
+from beforehand.backends.tensorrt_context import TensorRtContext
+from beforehand.backends.tensorrt_host_calls import HostCalls
+from beforehand.errors import SampleError
+
+_ALIGNMENT = 256  # bytes: what TensorRT wants of addresses
+_MOST_HELD = 16  # calls whose inputs are held: the next waits for the oldest
+
+
+class DeviceCalls:
+    """Of one context.
+
+    Args:
+        context: The context.
+        host: Copies inputs that lie on the host.
+        device: The GPU's number.
+    """
+
+    def __init__(self, context: TensorRtContext, host: HostCalls, device: int) -> None:
+        self._context, self._host, self._device = context, host, device
+        self._within = cuda.import_runtime().cudaMemcpyKind.cudaMemcpyDeviceToDevice
+        self._pool = OutputPool(context.stream)
+        self._event, self._before = cuda.Event(), cuda.Event()  # behind our work, and behind that of others before it
+        self._held: collections.deque[tuple[cuda.Event, list[Any]]] = collections.deque()
+
+    @property
+    def buffer_bytes(self) -> int:
+        """Device memory of outputs, given out or kept for the next."""
+        return self._pool.bytes
+
+    def run(self, arrays: Sequence[Any]) -> list[DeviceArray]:
+        """The outputs, on the GPU; the work is in the streams when this returns.
+
+        Args:
+            arrays: `DeviceInput`s, and NumPy arrays, which are copied.
+
+        Raises:
+            SampleError: BH122, an array on the GPU that cannot be read as it lies.
+        """
+        context = self._context
+        context.set_shapes(tuple([array.shape for array in arrays]))
+        streams: set[int] = set()
+        held: list[Any] = []
+        self._host.finish()
+        for (name, dtype), array in zip(context.inputs, arrays, strict=True):
+            if isinstance(array, np.ndarray):
+                self._host.send(name, array)
+                continue
+            view = _read(name, array, context.handle)
+            self._check(name, dtype, view)
+            context.point(name, view.address)
+            if view.stream is None:
+                held.append(view.owner)
+            elif view.stream not in streams:
+                streams.add(view.stream)
+                self._wait_for(view.stream)
+        memory = {name: self._pool.allocate(size) for name, size in context.sizes}
+        for name, given in memory.items():
+            context.point(name, given.address)
+        context.execute()
+        for name, buffer in context.computed.items():  # outputs that came into buffers of the context's
+            place = [other for other, _ in context.outputs].index(name)
+            size = math.prod(context.found[place]) * context.outputs[place][1].itemsize
+            memory[name] = self._pool.allocate(max(1, size))
+            context.copy(memory[name].address, buffer.address, size, self._within)
+        self._event.record(context.stream)
+        for stream in streams:
+            self._event.hold_back(stream)
+        if held:
+            self._hold(held)
+        return [
+            DeviceArray(memory[name], self._event, shape, dtype, self._device, streams)
+            for (name, dtype), shape in zip(context.outputs, context.found, strict=True)
+        ]
+
+    def _wait_for(self, stream: int) -> None:
+        if not cuda.is_idle(stream):  # an event costs both streams some microseconds
+            self._before.record(stream)
+            self._before.hold_back(self._context.stream)
+
+    def _hold(self, arrays: list[Any]) -> None:
+        while self._held and (len(self._held) >= _MOST_HELD or self._held[0][0].is_reached()):
+            self._held.popleft()[0].wait()
+        event = cuda.Event()
+        event.record(self._context.stream)
+        self._held.append((event, arrays))
+
+    def _check(self, name: str, dtype: np.dtype[Any], view: dlpack.View) -> None:
+        """Refuse what cannot be read as it lies.
+
+        Raises:
+            SampleError: BH122.
+        """
+        if view.device != self._device:
+            raise SampleError(
+                f"{name} lies on GPU {view.device}, the engine runs on GPU {self._device}",
+                advice="`device` of beforehand.load, or the array on the other GPU",
+            )
+        if view.dtype != dtype:
+            raise SampleError(f"{name} on the GPU is of another dtype than {dtype.name}")
+        if view.strides is not None and not dlpack.is_contiguous(view.shape, view.strides):
+            raise SampleError(
+                f"{name} on the GPU is not contiguous", why=f"its strides are {view.strides} of the shape {view.shape}",
+                advice="a contiguous copy: `tensor.contiguous()`",
+            )  # fmt: skip
+        if view.address % _ALIGNMENT:
+            raise SampleError(
+                f"{name} on the GPU begins at no multiple of {_ALIGNMENT} bytes",
+                advice="a copy of it: `tensor.clone()`",
+            )
+
+    def __del__(self) -> None:
+        with contextlib.suppress(cuda.CudaError, TypeError, AttributeError):  # the process ends, and CUDA with it
+            self._pool.close()
+
+
+def _read(name: str, given: DeviceInput, stream: int) -> dlpack.View:
+    try:
+        return dlpack.read(given.array, stream)
+    except (BufferError, RuntimeError, TypeError, ValueError) as error:
+        raise SampleError(
+            f"{name} on the GPU cannot be read: its library does not hand it out",
+            why=f"{type(error).__name__}: {error}",
+        ) from error
