@@ -88,7 +88,7 @@ def test_half_precision_is_near(write: Any, precision: str, atol: float, tmp_pat
 
 
 def test_half_precision_sums_in_float32(tmp_path: pathlib.Path) -> None:
-    """Means over an image of values near 1000, whose sum is beyond float16, and softmax over 70,000 equal values."""
+    """Means over an image of values near 1000, whose sum is beyond float16, and a softmax over 70,000 equal values."""
     from tests.gpu.make_segment import write_sums
 
     model = write_sums(tmp_path)
@@ -97,4 +97,4 @@ def test_half_precision_sums_in_float32(tmp_path: pathlib.Path) -> None:
     mean, pooled, spread = engine.run([x])
     np.testing.assert_allclose(mean, x.mean((2, 3)), rtol=2e-3)
     np.testing.assert_allclose(pooled, x.mean((2, 3), keepdims=True), rtol=2e-3)
-    np.testing.assert_allclose(spread, np.ones_like(spread), rtol=2e-2)
+    np.testing.assert_allclose(spread, np.ones_like(spread), rtol=5e-2)

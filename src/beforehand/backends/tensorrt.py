@@ -123,9 +123,7 @@ class TensorRtBackend:
         from beforehand.backends.tensorrt_run import TensorRtExecutable  # noqa: PLC0415 (needs cuda-python)
 
         data = np.frombuffer(engine, np.uint8)
-        executable = TensorRtExecutable(
-            self._trt, self.flavour, data, spec.input_names, spec.output_names, is_warming=True
-        )
+        executable = TensorRtExecutable(self.flavour, data, spec.input_names, spec.output_names, is_warming=True)
         for shapes in tensorrt_kernels.list_shapes(spec.shapes):
             arrays = [np.zeros(shape, dtype) for (_, dtype), shape in zip(executable.inputs, shapes, strict=True)]
             executable.run(arrays)
@@ -188,7 +186,7 @@ class TensorRtBackend:
         """
         from beforehand.backends.tensorrt_run import TensorRtExecutable  # noqa: PLC0415 (needs cuda-python)
 
-        return TensorRtExecutable(self._trt, self.flavour, data, input_names, output_names, device)
+        return TensorRtExecutable(self.flavour, data, input_names, output_names, device)
 
 
 class TensorRtRtxBackend(TensorRtBackend):

@@ -33,7 +33,6 @@ class TensorRtExecutable:
     """A loaded engine.
 
     Args:
-        trt: The TensorRT module.
         flavour: Which TensorRT it is.
         data: The engine's file.
         input_names: In the order in which inputs are given.
@@ -47,7 +46,6 @@ class TensorRtExecutable:
 
     def __init__(
         self,
-        trt: Any,
         flavour: Flavour,
         data: np.ndarray[Any, Any],
         input_names: Sequence[str],
@@ -56,7 +54,8 @@ class TensorRtExecutable:
         *,
         is_warming: bool = False,
     ) -> None:
-        self._trt, self._flavour, self._device, self._is_warming = trt, flavour, device, is_warming
+        self._flavour, self._device, self._is_warming = flavour, device, is_warming
+        trt = self._trt = flavour.import_module()
         self._gpu = cuda.find_gpu(device, f"an engine of {flavour.title}")
         self._has_several = cuda.count_gpus() > 1
         self._choose_device()
