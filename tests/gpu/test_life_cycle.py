@@ -114,3 +114,33 @@ def test_a_corrupted_engine_is_answered_by_tensorflow(life: pathlib.Path, copied
     told, log = call_with_tensorflow(life, copied)
     assert told["stats"]["signatures"]["serving_default"] == {"engine_calls": 0, "native_calls": 4}
     assert "BH503" in log
+
+
+ON_THE_GPU = """
+import json, sys
+import numpy as np
+import torch
+import beforehand
+errors = []
+with beforehand.load(sys.argv[1], device=0) as model:
+    for batch in json.loads(sys.argv[2]):
+        x = torch.from_numpy(np.random.default_rng(batch).random((batch, 32, 32, 3), np.float32)).cuda()
+        [found] = model(image=x).values()
+        assert isinstance(found, torch.Tensor) and found.is_cuda
+        errors.append(float(np.abs(found.cpu().numpy() - np.load(f"{sys.argv[3]}/{batch}.npy")).max()))
+    try:
+        model(image=x.half())
+    except beforehand.errors.SampleError as error:
+        told = str(error)
+    stats = beforehand.stats(model)
+print(json.dumps({"errors": errors, "stats": stats, "told": told}))
+"""
+
+
+def test_tensors_of_the_gpu_without_tensorflow(life: pathlib.Path) -> None:
+    call_with_tensorflow(life, life / "built")
+    told = read(run("-c", ON_THE_GPU, life / "built", json.dumps(BATCHES[:3]), life))
+    assert max(told["errors"]) < 5e-3, told["errors"]
+    assert told["stats"]["signatures"]["serving_default"]["engine_calls"] == 3
+    assert all(engine["device_bytes"] > 0 for engine in told["stats"]["engines"] if engine["engine_calls"])
+    assert "torch.float16 (8, 32, 32, 3)" in told["told"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -93,16 +92,14 @@ class DeviceArray:
     """
 
     def __init__(
-        self,
-        memory: OutputMemory,
-        ready: cuda.Event,
-        shape: tuple[int, ...],
-        dtype: np.dtype[Any],
-        device: int,
-        ordered: Collection[int] = (),
+        self, memory: OutputMemory, ready: cuda.Event, shape: tuple[int, ...], dtype: np.dtype[Any], device: int
     ) -> None:
-        self._memory, self._ready, self._ordered = memory, ready, ordered  # streams that wait for it as it is
+        self._memory, self._ready = memory, ready
         self.shape, self.dtype, self.device = shape, dtype, device
+
+    def data_ptr(self) -> int:
+        """Its address, as torch names it: what is there is not what was computed until the work in the stream is done."""
+        return self._memory.address
 
     @property
     def ndim(self) -> int:
@@ -122,8 +119,7 @@ class DeviceArray:
         """A capsule for work in `stream` (a handle; None and 1: the default stream; -1: the caller sees to the order)."""
         if stream != _NO_WAIT:
             handle = 0 if stream in (None, _DEFAULT_STREAM) else int(stream or 0)
-            if handle not in self._ordered:
-                self._ready.hold_back(handle)
+            self._ready.hold_back(handle)
             self._memory.readers.add(handle)
         return dlpack.export(self._memory.address, self.device, self.shape, self.dtype, self._memory)
 

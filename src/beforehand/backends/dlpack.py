@@ -106,6 +106,12 @@ def _find_torch_dtype(dtype: Any) -> np.dtype[Any] | None:
     return next((known for known in _DTYPES.values() if known.name == name), None)
 
 
+def make_tensor(shape: tuple[int, ...], dtype: np.dtype[Any], device: int) -> Any:
+    """A tensor of torch that nobody has written to."""
+    torch = sys.modules["torch"]
+    return torch.empty(shape, dtype=getattr(torch, dtype.name), device=f"cuda:{device}")
+
+
 def _find_torch_stream(device: int) -> int:
     torch = sys.modules["torch"]
     quick = getattr(torch._C, "_cuda_getCurrentRawStream", None)

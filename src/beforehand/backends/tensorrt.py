@@ -123,7 +123,7 @@ class TensorRtBackend:
         from beforehand.backends.tensorrt_run import TensorRtExecutable  # noqa: PLC0415 (needs cuda-python)
 
         data = np.frombuffer(engine, np.uint8)
-        executable = TensorRtExecutable(self.flavour, data, spec.input_names, spec.output_names, is_warming=True)
+        executable = TensorRtExecutable(self.flavour, data, spec.input_names, spec.output_names)
         for shapes in tensorrt_kernels.list_shapes(spec.shapes):
             arrays = [np.zeros(shape, dtype) for (_, dtype), shape in zip(executable.inputs, shapes, strict=True)]
             executable.run(arrays)
@@ -149,8 +149,8 @@ class TensorRtBackend:
         Raises:
             BuildError: BH401.
         """
-        if spec.target not in self.list_targets_here():
-            return
+        if spec.kernels or spec.target not in self.list_targets_here():
+            return  # to compile its kernels, it was run
         try:
             self.load(np.frombuffer(data, np.uint8), spec.input_names, spec.output_names)
         except Exception as error:

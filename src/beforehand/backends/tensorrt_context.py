@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,6 +17,9 @@ from beforehand.backends import cuda
 from beforehand.backends.device_buffer import DeviceBuffer
 from beforehand.errors import EngineRunError
 
+# Held in each call of TensorRT, by whatever thread and engine: TensorRT-RTX compiles kernels inside of its runs, and with
+# threads in it at once it was seen to crash and to compute wrongly (1.4). What is put into the streams overlaps all the same.
+CALLING = threading.RLock()
 Specs = Sequence[tuple[str, "np.dtype[Any]"]]
 Shapes = tuple[tuple[int, ...], ...]
 
@@ -60,10 +64,11 @@ class TensorRtContext:
         if shapes == self._shapes:
             return
         self._shapes = None  # until all is set
-        for (name, _), shape in zip(self.inputs, shapes, strict=True):
-            if not self._context.set_input_shape(name, shape):
-                raise EngineRunError(f"TensorRT does not take the shape {shape} of {name}", why=self._read_error())
-        self.found = [tuple(self._context.get_tensor_shape(name)) for name, _ in self.outputs]
+        with CALLING:
+            for (name, _), shape in zip(self.inputs, shapes, strict=True):
+                if not self._context.set_input_shape(name, shape):
+                    raise EngineRunError(f"TensorRT does not take the shape {shape} of {name}", why=self._read_error())
+            self.found = [tuple(self._context.get_tensor_shape(name)) for name, _ in self.outputs]
         for (name, _), shape in zip(self.outputs, self.found, strict=True):
             if any(size < 0 for size in shape) and name not in self.computed:
                 self.computed[name] = DeviceBuffer()
@@ -88,7 +93,9 @@ class TensorRtContext:
         Raises:
             EngineRunError: BH601.
         """
-        if not self._context.execute_async_v3(self.handle):
+        with CALLING:
+            is_run = self._context.execute_async_v3(self.handle)
+        if not is_run:
             raise EngineRunError("TensorRT could not run the engine", why=self._read_error())
         if self._allocators:
             self.wait()
@@ -108,7 +115,8 @@ class TensorRtContext:
     def __del__(self) -> None:
         with contextlib.suppress(cuda.CudaError, TypeError, AttributeError):  # the process ends, and CUDA with it
             self.wait()
-            del self._context  # before what it uses
+            with CALLING:
+                del self._context  # before what it uses
             cuda.check("cudaStreamDestroy", self.stream)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from beforehand.backends.device_array import DeviceArray, DeviceInput, OutputPoo
 from beforehand.backends.tensorrt_context import TensorRtContext
 from beforehand.backends.tensorrt_host_calls import HostCalls
 from beforehand.errors import SampleError
+from beforehand.records import Shape
 
 _ALIGNMENT = 256  # bytes: what TensorRT wants of addresses
 _MOST_HELD = 16  # calls whose inputs are held: the next waits for the oldest
@@ -46,8 +47,10 @@ class DeviceCalls:
         """Device memory of outputs, given out or kept for the next."""
         return self._pool.bytes
 
-    def run(self, arrays: Sequence[Any]) -> list[DeviceArray]:
+    def run(self, arrays: Sequence[Any]) -> list[Any]:
         """The outputs, on the GPU; the work is in the streams when this returns.
+
+        Of torch's tensors they are torch's tensors, which costs less than to hand them over; else `DeviceArray`s.
 
         Args:
             arrays: `DeviceInput`s, and NumPy arrays, which are copied.
@@ -69,32 +72,44 @@ class DeviceCalls:
             context.point(name, view.address)
             if view.stream is None:
                 held.append(view.owner)
-            elif view.stream not in streams:
+            else:
                 streams.add(view.stream)
-                self._wait_for(view.stream)
-        memory = {name: self._pool.allocate(size) for name, size in context.sizes}
-        for name, given in memory.items():
-            context.point(name, given.address)
+        make = self._make_tensor if streams else self._make_array
+        outputs = {
+            name: make(shape, dtype)
+            for (name, dtype), shape in zip(context.outputs, context.found, strict=True)
+            if name not in context.computed
+        }
+        for name, output in outputs.items():
+            context.point(name, output.data_ptr())
+        self._wait_for(streams)  # not before torch gave the memory: what used it last may be in its stream yet
         context.execute()
-        for name, buffer in context.computed.items():  # outputs that came into buffers of the context's
-            place = [other for other, _ in context.outputs].index(name)
-            size = math.prod(context.found[place]) * context.outputs[place][1].itemsize
-            memory[name] = self._pool.allocate(max(1, size))
-            context.copy(memory[name].address, buffer.address, size, self._within)
+        for (name, dtype), shape in zip(context.outputs, context.found, strict=True):
+            if name in context.computed:  # it came into a buffer of the context's
+                outputs[name] = make(shape, dtype)
+                self._wait_for(streams)
+                size = math.prod(shape) * dtype.itemsize
+                context.copy(outputs[name].data_ptr(), context.computed[name].address, size, self._within)
         self._event.record(context.stream)
         for stream in streams:
             self._event.hold_back(stream)
         if held:
             self._hold(held)
-        return [
-            DeviceArray(memory[name], self._event, shape, dtype, self._device, streams)
-            for (name, dtype), shape in zip(context.outputs, context.found, strict=True)
-        ]
+        return [outputs[name] for name, _ in context.outputs]
 
-    def _wait_for(self, stream: int) -> None:
-        if not cuda.is_idle(stream):  # an event costs both streams some microseconds
-            self._before.record(stream)
-            self._before.hold_back(self._context.stream)
+    def _make_array(self, shape: Shape, dtype: np.dtype[Any]) -> DeviceArray:
+        memory = self._pool.allocate(max(1, math.prod(shape) * dtype.itemsize))
+        return DeviceArray(memory, self._event, shape, dtype, self._device)
+
+    def _make_tensor(self, shape: Shape, dtype: np.dtype[Any]) -> Any:
+        """A tensor in torch's own memory."""
+        return dlpack.make_tensor(shape, dtype, self._device)
+
+    def _wait_for(self, streams: Iterable[int]) -> None:
+        for stream in streams:
+            if not cuda.is_idle(stream):  # an event costs both streams some microseconds
+                self._before.record(stream)
+                self._before.hold_back(self._context.stream)
 
     def _hold(self, arrays: list[Any]) -> None:
         while self._held and (len(self._held) >= _MOST_HELD or self._held[0][0].is_reached()):

@@ -6,6 +6,7 @@ not compiled again.
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 from collections.abc import Callable, Sequence
@@ -16,7 +17,7 @@ import numpy as np
 from beforehand.backends import cuda, tensorrt_kernels
 from beforehand.backends.device_array import DeviceArray
 from beforehand.backends.tensorrt_build import make_logger
-from beforehand.backends.tensorrt_context import TensorRtContext
+from beforehand.backends.tensorrt_context import CALLING, TensorRtContext
 from beforehand.backends.tensorrt_device_calls import DeviceCalls
 from beforehand.backends.tensorrt_flavours import Flavour
 from beforehand.backends.tensorrt_host_calls import HostCalls
@@ -38,7 +39,6 @@ class TensorRtExecutable:
         input_names: In the order in which inputs are given.
         output_names: In the order in which outputs are wanted.
         device: The GPU's number.
-        is_warming: It is opened for its kernels: each run of a new shape is to compile those for that very shape.
 
     Raises:
         EngineRunError: BH601, TensorRT does not take it here.
@@ -51,19 +51,18 @@ class TensorRtExecutable:
         input_names: Sequence[str],
         output_names: Sequence[str],
         device: int = 0,
-        *,
-        is_warming: bool = False,
     ) -> None:
-        self._flavour, self._device, self._is_warming = flavour, device, is_warming
+        self._flavour, self._device = flavour, device
         trt = self._trt = flavour.import_module()
         self._gpu = cuda.find_gpu(device, f"an engine of {flavour.title}")
         self._has_several = cuda.count_gpus() > 1
         self._choose_device()
         engine, kernels = tensorrt_kernels.split(np.ascontiguousarray(data).data)
         logger = _find_logger(trt, flavour.name)
-        self._runtime = trt.Runtime(logger)
-        del logger.errors[:]
-        self._engine = self._runtime.deserialize_cuda_engine(engine)
+        with CALLING:
+            self._runtime = trt.Runtime(logger)
+            del logger.errors[:]
+            self._engine = self._runtime.deserialize_cuda_engine(engine)
         if self._engine is None:
             raise EngineRunError(
                 f"{flavour.title} does not take this engine on {self._gpu.name}", why=" ".join(logger.errors[-1:]),
@@ -147,8 +146,9 @@ class TensorRtExecutable:
         self._idle.put(None)
 
     def _make_slot(self) -> Slot:
-        config, cache = self._make_config() if self._flavour.has_runtime_cache else (None, None)
-        made = self._engine.create_execution_context(*[config] * (config is not None))
+        with CALLING:
+            config, cache = self._make_config() if self._flavour.has_runtime_cache else (None, None)
+            made = self._engine.create_execution_context(*[config] * (config is not None))
         if made is None:
             raise EngineRunError(
                 f"{self._flavour.title} gave no execution context",
@@ -160,20 +160,28 @@ class TensorRtExecutable:
     def _make_config(self) -> tuple[Any, Any]:
         """How TensorRT-RTX runs a context, and the cache of its kernels.
 
-        Each has a cache of its own: contexts that shared one while they compiled gave wrong results, and failed. For one
-        shape, kernels for it are compiled before the first run; for a range, a run of a new shape takes kernels for any
-        shape until its own are there, compiled in the background: 0.35 s where it would be 2 s, for a layer of BERT.
+        Each has a cache of its own, which must outlive it. For one shape, kernels for it are compiled before the first run.
+        For a range, kernels for any shape are: a tenth slower than those for one, but a shape not met before waits 0.1 s for
+        them, and not 2 s; and none are compiled in threads behind our back (strategy LAZY).
         """
         trt, config = self._trt, self._engine.create_runtime_config()
         config.cuda_graph_strategy = trt.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
         strategies = trt.DynamicShapesKernelSpecializationStrategy
-        is_lazy = self._is_range and not self._is_warming
-        config.dynamic_shapes_kernel_specialization_strategy = strategies.LAZY if is_lazy else strategies.EAGER
+        config.dynamic_shapes_kernel_specialization_strategy = strategies.NONE if self._is_range else strategies.EAGER
         cache = config.create_runtime_cache()
         if self._kernels:
             cache.deserialize(self._kernels)  # of another GPU or driver, they are compiled anew
         config.set_runtime_cache(cache)
         return config, cache
+
+    def __del__(self) -> None:
+        """In this order: contexts, then their engine, then its runtime."""
+        with contextlib.suppress(AttributeError), CALLING:  # it may not have come so far
+            while not self._idle.empty():
+                self._idle.get_nowait()
+            self._slots.clear()
+            del self._engine
+            del self._runtime
 
     def _read_error(self) -> str:
         errors = _find_logger(self._trt, self._flavour.name).errors

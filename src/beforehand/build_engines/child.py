@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import os
 import pathlib
 import sys
 import traceback
@@ -120,4 +121,7 @@ def _explain(error: Exception) -> Failure:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    code = main(sys.argv[1:])
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # what it made is on the disk; a backend's libraries that fail as they are taken down do not matter

@@ -195,7 +195,7 @@ def _check_outputs(outputs: Sequence[Any], promised: Sequence[TensorSpec]) -> No
         EngineRunError: BH601.
     """
     fits = len(outputs) == len(promised) and all(
-        array.dtype.name == spec.dtype
+        str(array.dtype).rpartition(".")[2] == spec.dtype  # "float32", "torch.float32"
         and (
             spec.shape is None
             or (
@@ -206,7 +206,7 @@ def _check_outputs(outputs: Sequence[Any], promised: Sequence[TensorSpec]) -> No
         for array, spec in zip(outputs, promised, strict=True)
     )
     if not fits:
-        given = ", ".join(f"{array.dtype.name} {array.shape}" for array in outputs) or "nothing"
+        given = ", ".join(f"{array.dtype} {tuple(array.shape)}" for array in outputs) or "nothing"
         raise EngineRunError(
             f"an engine gave {given}", why="promised: " + ", ".join(spec.describe() for spec in promised)
         )

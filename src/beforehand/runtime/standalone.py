@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from beforehand.backends.device_array import DeviceArray, DeviceInput
+from beforehand.backends.device_array import DeviceInput
 from beforehand.errors import NativePartsError, SampleError, SignatureError
 from beforehand.records import LeftOut, Signature, TensorSpec, Whole, describe_shape
 from beforehand.runtime.adapt_array import adapt_array
@@ -20,7 +20,7 @@ from beforehand.store.manifest import find_manifest, read_manifest
 
 DEFAULT = "serving_default"
 _MOST_NAMED = 8
-Arrays = dict[str, "np.ndarray[Any, Any] | DeviceArray"]
+Arrays = dict[str, Any]  # NumPy arrays; of arrays on a GPU, torch's tensors or DeviceArrays
 
 
 def load(folder: str | os.PathLike[str], *, device: int | None = None) -> StandaloneModel:
@@ -58,8 +58,8 @@ class StandaloneSignature:
     """One signature: takes arrays by name, or in the signature's order, and gives a dict of them. Threads may share it.
 
     NumPy arrays give NumPy arrays. Where an input lies on a GPU (whatever has `__dlpack__`: torch, CuPy, JAX), it is read
-    there, and the outputs are `DeviceArray`s: the call returns when the work is handed to the GPU, and what reads an output
-    by DLPack waits for it.
+    there, and the outputs lie there too: torch's tensors for torch's, else `DeviceArray`s. The call returns when the work is
+    handed to the GPU; to torch it is as if it ran in the current stream, and what reads a `DeviceArray` by DLPack waits for it.
 
     Attributes:
         key: The signature's.
