@@ -23,7 +23,9 @@ _PACKAGES = (
 
 def describe_machine() -> str:
     """Date, command, machine and versions, as Markdown."""
-    command = shlex.join(["python", os.path.relpath(sys.argv[0]), *sys.argv[1:]])
+    # Where files lay for an hour is nothing to anyone else.
+    given = [word if not os.path.isabs(word) else os.path.basename(word) for word in sys.argv[1:]]
+    command = shlex.join(["python", os.path.relpath(sys.argv[0]), *given])
     date = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M")
     load = os.getloadavg()[0]
     return "\n".join(

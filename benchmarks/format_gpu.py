@@ -97,7 +97,7 @@ def format_calls(rows: list[tuple[str, str, Row]], precision: str) -> str:
         "### Calls, inputs and outputs on the GPU\n\nMedians in milliseconds of single calls, each with the wait for its end, in "
         "random turns, after a warm-up; then of calls back to back with one wait. In brackets the "
         f"{100 * CONFIDENCE:.0f} % interval of the median of the paired differences or ratios. `beforehand.load`, given torch's "
-        "tensors, its results taken by `torch.from_dlpack`; the same engine by TensorRT-RTX's own API, on buffers set once, as a "
+        "tensors, which gives torch's tensors; the same engine by TensorRT-RTX's own API, on buffers set once, as a "
         "CUDA graph; `torch.compile(mode=\"max-autotune\")` of the same architecture, its inputs already in "
         f"{precision} and in its layout, the faster of those tried. Error: norm of the difference from TensorFlow's FP32 answer "
         "beside that of the answer, and the largest difference beside the largest value.\n\n"

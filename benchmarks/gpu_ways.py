@@ -1,6 +1,5 @@
 """The ways to compute one model on the GPU, each as a call that does not wait for the GPU, or that returns host arrays."""
 
-import contextlib
 import pathlib
 from collections.abc import Callable
 from typing import Any
@@ -85,10 +84,9 @@ class RawEngine:
             config.cuda_graph_strategy = self.trt.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
         config.dynamic_shapes_kernel_specialization_strategy = self.trt.DynamicShapesKernelSpecializationStrategy.EAGER
         if len(kernels):
-            with contextlib.suppress(Exception):  # they spare seconds of the first call, and change nothing else
-                cache = config.create_runtime_cache()
-                cache.deserialize(bytes(kernels))
-                config.set_runtime_cache(cache)
+            self.cache = config.create_runtime_cache()  # without one that outlives it, there is no context, or a crash
+            self.cache.deserialize(bytes(kernels))
+            config.set_runtime_cache(self.cache)
         return config
 
     def _place(self, name: str, tensor: torch.Tensor) -> torch.Tensor:
