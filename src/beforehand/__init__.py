@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from beforehand.loaded import reset_stats as reset_stats
     from beforehand.loaded import set_policies as set_policies
     from beforehand.loaded import stats as stats
+    from beforehand.loaded import warm_up as warm_up
     from beforehand.runtime.standalone import load as load
     from beforehand.targets import add_target as add_target
     from beforehand.targets import slim as slim
@@ -42,6 +43,7 @@ _PUBLIC = {
     "slim": "beforehand.targets",
     "stats": "beforehand.loaded",
     "trt_convert": "",
+    "warm_up": "beforehand.loaded",
 }
 
 __all__ = [
@@ -59,6 +61,7 @@ __all__ = [
     "slim",
     "stats",
     "trt_convert",
+    "warm_up",
 ]
 
 

@@ -61,6 +61,22 @@ def reset_stats(loaded: Any) -> None:
         model.reset_stats()
 
 
+def warm_up(loaded: Any) -> None:
+    """Open all engines of a loaded model now and run each once, on zeros, so that no later call waits for that.
+
+    Of a range of shapes the smallest and the largest are run. Counters stay as they are. With `maximum_cached_engines`, that
+    many engines of each segment are opened.
+
+    Args:
+        loaded: As for `stats`.
+
+    Raises:
+        NoEnginesError: BH602, as `stats`. IntegrityError: BH503, EngineRunError: BH601, an engine cannot be opened or run.
+    """
+    for model in _find_models(loaded):
+        model.warm_up()
+
+
 def set_policies(loaded: Any, **policies: Any) -> None:
     """Change what a loaded model does where no engine can answer, and how it runs engines; others stay as they are.
 

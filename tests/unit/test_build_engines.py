@@ -171,3 +171,10 @@ def test_a_build_ends_with_the_process_that_asked_for_it(tmp_path: pathlib.Path)
 def test_a_build_can_be_ended_from_outside(tmp_path: pathlib.Path) -> None:
     with pytest.raises(BuildError, match="SIGKILL"):
         build_engine(write_model(tmp_path), tmp_path, on_start=lambda process: process.kill())
+
+
+def test_kernels_for_a_device_are_part_of_the_key() -> None:
+    with_kernels = Backend()
+    with_kernels.kernels = "sm_89"
+    assert plan(backend=with_kernels).key != plan().key
+    assert plan(backend=with_kernels).kernels == "sm_89"

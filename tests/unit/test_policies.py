@@ -221,3 +221,26 @@ def test_a_device_is_that_of_engines_opened_from_then_on(backend: Doubling, tmp_
     call(model, 2)
     assert backend.devices == [1, 3]
     assert [engine["device_bytes"] for engine in model.list_stats()["engines"]] == [512, 512]
+
+
+def test_warming_up_opens_and_runs_each_engine_and_counts_no_call(backend: Doubling, tmp_path: pathlib.Path) -> None:
+    model = make_model(tmp_path, make_shapes(1), make_shapes(2), ShapeSet(("x",), ((4, 4),), ((8, 4),)))
+    model.warm_up()
+    stats = model.list_stats()
+    assert [engine["loads"] for engine in stats["engines"]] == [1, 1, 1]
+    assert sum(engine["engine_calls"] for engine in stats["engines"]) == 0
+    assert call(model, 2)
+    assert len(backend.loads) == 3
+
+
+def test_warming_up_opens_no_more_than_may_be_open(backend: Doubling, tmp_path: pathlib.Path) -> None:
+    model = make_model(tmp_path, *map(make_shapes, (1, 2, 4)), policies=Policies(maximum_cached_engines=2))
+    model.warm_up()
+    assert len(backend.loads) == 2
+    assert sum(engine["evictions"] for engine in model.list_stats()["engines"]) == 0
+
+
+def test_an_engine_that_fails_as_it_is_warmed_up_is_told(backend: Doubling, tmp_path: pathlib.Path) -> None:
+    model = make_model(tmp_path, make_shapes(3))
+    with pytest.raises(EngineRunError, match="no memory for batch 3"):
+        model.warm_up()

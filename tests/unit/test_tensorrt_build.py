@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
+import re
 from typing import Any
 
 import pytest
@@ -220,3 +221,26 @@ def test_a_target_that_is_none_is_refused(target: str) -> None:
 def test_a_precision_that_it_does_not_have_yet_is_refused() -> None:
     with pytest.raises(PrecisionError, match="INT8 is not available with the backend tensorrt-rtx"):
         find_backend("tensorrt-rtx").check_precision("INT8")
+
+
+def test_the_gpus_that_the_release_names_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    from beforehand.backends import cuda
+
+    backend = find_backend("tensorrt-rtx")
+    assert re.match(r"it names GPUs of compute capability 7\.5, 8\.0, 8\.6, 8\.9, 12\.0", backend.probe().details)
+    hopper = cuda.Gpu(0, "NVIDIA H100", 90, 80 << 30)
+    monkeypatch.setattr(cuda, "find_gpus", lambda: ((hopper,), ""))
+    assert "NVIDIA H100 (9.0) is not among them: TensorRT (`beforehand[tensorrt]`" in backend.probe().details
+    monkeypatch.setattr(cuda, "find_gpus", lambda: ((cuda.Gpu(0, "NVIDIA L4", 89, 24 << 30),), ""))
+    assert "not among them" not in backend.probe().details
+
+
+def test_kernels_are_part_of_the_key_where_a_gpu_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    from beforehand.backends import cuda
+
+    backend = find_backend("tensorrt-rtx")
+    assert backend.describe_kernels("cuda-ampere+") == ""
+    monkeypatch.setattr(cuda, "find_gpus", lambda: ((cuda.Gpu(0, "NVIDIA L4", 89, 24 << 30),), ""))
+    assert backend.describe_kernels("cuda-ampere+") == "sm_89"
+    assert backend.describe_kernels("cuda-sm_89") == "sm_89"
+    assert backend.describe_kernels("cuda-sm_120") == ""

@@ -13,7 +13,7 @@ from beforehand.records import EngineSpec
 
 @dataclasses.dataclass(frozen=True)
 class Probe:
-    """Whether a backend can be used here; if not, why, and what to install."""
+    """Whether a backend can be used here; if not, why, and what to install. `details`: what else is to be known of it."""
 
     name: str
     usable: bool
@@ -21,6 +21,7 @@ class Probe:
     device: str
     why_not: str = ""
     advice: str = ""
+    details: str = ""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -53,7 +53,24 @@ class TensorRtBackend:
                 self.name, False, version, "", why_none, "a machine with an NVIDIA GPU; TensorRT-RTX builds without"
             )
         device = gpus[0].name if gpus else f"no GPU: engines are built here for others ({why_none})"
-        return Probe(self.name, True, version, device)
+        return Probe(self.name, True, version, device, details=self._describe_capabilities(gpus))
+
+    def _describe_capabilities(self, gpus: Sequence[cuda.Gpu]) -> str:
+        """Which GPUs the release builds for, and whether this machine's are among them."""
+        known = sorted(self._list_known())
+        if not known:  # TensorRT builds for the GPU that it finds
+            return ""
+        listed = ", ".join(f"{number // 10}.{number % 10}" for number in known)
+        others = [gpu for gpu in gpus if gpu.capability not in known]
+        told = "".join(
+            f". {gpu.name} ({gpu.capability // 10}.{gpu.capability % 10}) is not among them: {self.flavour.where_else}"
+            for gpu in others[:1]
+        )
+        return f"it names GPUs of compute capability {listed}{told}"
+
+    def _list_known(self) -> list[int]:
+        members = getattr(getattr(self._trt, "ComputeCapability", None), "__members__", {})
+        return [int(name[2:]) for name in members if re.fullmatch(r"SM\d+", name)]
 
     def find_version(self) -> str:
         """The release installed; empty if there is none."""
@@ -138,7 +155,7 @@ class TensorRtBackend:
         if unknown:
             raise BuildError(
                 f"{self.flavour.title} {self.find_version()} cannot build for {', '.join(unknown)}", cause=causes.TARGET,
-                why="it knows " + ", ".join(name for name in known if name.startswith("SM")),
+                why="it knows " + ", ".join(f"SM{number}" for number in self._list_known()),
                 advice=f"another release, or the target {PORTABLE}",
             )  # fmt: skip
         return names

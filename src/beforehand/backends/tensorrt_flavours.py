@@ -21,6 +21,7 @@ class Flavour:
         advice: How to install it.
         builds_without_gpu: Whether engines can be built on a machine that has none.
         has_runtime_cache: Whether kernels are compiled on the GPU at first use, and that work can be kept.
+        where_else: What to do where it does not run on a GPU.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Flavour:
     advice: str
     builds_without_gpu: bool
     has_runtime_cache: bool
+    where_else: str
 
     def find_module(self) -> str:
         """The name of the module that is installed; empty if there is none. Nothing is imported."""
@@ -66,6 +68,8 @@ RTX = Flavour(
     "pip install 'beforehand[tensorrt-rtx]'",
     builds_without_gpu=True,
     has_runtime_cache=True,
+    where_else="TensorRT (`beforehand[tensorrt]`, from the vendor's own index) is for data-centre GPUs such as Hopper's; of "
+    "TensorRT-RTX, 1.4.0.76 was seen to run on an H100 and 1.7.1.116 refuses it",
 )
 DATA_CENTRE = Flavour(
     "tensorrt",
@@ -75,4 +79,5 @@ DATA_CENTRE = Flavour(
     "pip install 'beforehand[tensorrt]'",
     builds_without_gpu=False,
     has_runtime_cache=False,
+    where_else="TensorRT's release notes name its GPUs; TensorRT-RTX is for GeForce and RTX cards",
 )

@@ -106,6 +106,7 @@ def _probe_backend(name: str) -> dict[str, Any]:
             "device": "",
             "why_not": why,
             "advice": f"reinstall {name}",
+            "details": "",
             "target": "",
         }
 
@@ -148,6 +149,7 @@ def format_findings(found: dict[str, Any]) -> list[str]:
         if backend["usable"]:
             lines.append(f"  {backend['name']}{default}: usable, version {backend['version']}, on {backend['device']}")
             lines.append(f"    builds for and loads the target {backend['target']}")
+            lines += [f"    {backend['details']}"] if backend["details"] else []
         else:
             lines.append(f"  {backend['name']}{default}: NOT USABLE: {backend['why_not']}. Try: {backend['advice']}")
     lines += _format_contract(found)

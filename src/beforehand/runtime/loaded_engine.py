@@ -14,7 +14,7 @@ import numpy as np
 from beforehand.backends.protocol import Executable
 from beforehand.backends.registry import find_backend
 from beforehand.errors import BeforehandError, EngineRunError, SampleError, record_error
-from beforehand.records import Engine, TensorSpec
+from beforehand.records import UNBOUNDED, Engine, TensorSpec
 from beforehand.runtime.counters import CallCounts
 from beforehand.store import layout
 from beforehand.store.verified_file import read_verified_file
@@ -97,6 +97,25 @@ class LoadedEngine:
             raise self._fail(error) from error
         self.counts.add(signature, time.perf_counter() - start)
         return outputs
+
+    def warm_up(self, promised: Sequence[TensorSpec]) -> None:
+        """Open the engine and run it on zeros, at either end of its range; counters stay as they are.
+
+        Args:
+            promised: The manifest's inputs.
+
+        Raises:
+            BeforehandError: as `run`.
+        """
+        self.last_used = time.perf_counter()
+        executable = self._executable or self._open()
+        shapes = self.record.shapes
+        try:
+            for chosen in dict.fromkeys((shapes.shapes, shapes.max_shapes)):
+                if chosen and all(UNBOUNDED not in shape for shape in chosen):
+                    executable.run([np.zeros(s, spec.dtype) for s, spec in zip(chosen, promised, strict=True)])
+        except Exception as error:  # as in `run`
+            raise self._fail(error) from error
 
     def _open(self) -> Executable:
         with self._table.lock:

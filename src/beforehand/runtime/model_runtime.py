@@ -360,6 +360,16 @@ class ModelRuntime:
         files = [layout.find_engine_file(self.folder, name) for name in self._files]
         return tuple(file for file in files if file.is_file())
 
+    def warm_up(self) -> None:
+        """Open the engines and run each on zeros; where only so many may be open, that many of each segment.
+
+        Raises:
+            BeforehandError: an engine cannot be opened or run.
+        """
+        for table, segment in zip(self._tables, self.segments, strict=True):
+            for engine in table.list_engines()[: self.policies.maximum_cached_engines]:
+                engine.warm_up(segment.inputs)
+
     def close(self) -> None:
         """Give back what the engines hold; a later call opens them again."""
         for table in self._tables:

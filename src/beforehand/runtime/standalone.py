@@ -201,6 +201,14 @@ class StandaloneModel:
         """As `beforehand.reset_stats(model)`."""
         self.beforehand_runtime.reset_stats()
 
+    def warm_up(self) -> None:
+        """As `beforehand.warm_up(model)`.
+
+        Raises:
+            IntegrityError: BH503, EngineRunError: BH601, an engine cannot be opened or run.
+        """
+        self.beforehand_runtime.warm_up()
+
     def set_policies(self, **policies: Any) -> None:
         """As `beforehand.set_policies(model, ...)`.
 
