@@ -109,7 +109,7 @@ def test_the_json_has_the_form_that_other_tools_read(folder: pathlib.Path, capsy
     file = f"assets/{make_engine(1).file}"
     fixed = {
         "segment": "TRTEngineOp_000_000", "shapes": {"x": [1, 3]}, "max_shapes": None, "backend": "openvino", "precision": "FP32",
-        "target": "cpu-x86_64", "file": file, "bytes": len(BYTES), "sha256": hashlib.sha256(BYTES).hexdigest(),
+        "target": "cpu-x86_64", "kernels": "", "file": file, "bytes": len(BYTES), "sha256": hashlib.sha256(BYTES).hexdigest(),
     }  # fmt: skip
     assert found["engines"][0] == {**fixed, "backend_version": "2026.4.1", "build_seconds": 0.5, "state": "ok"}
     assert (folder / found["engines"][0]["file"]).is_file()

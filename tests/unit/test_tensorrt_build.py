@@ -223,6 +223,7 @@ def test_a_precision_that_it_does_not_have_yet_is_refused() -> None:
         find_backend("tensorrt-rtx").check_precision("INT8")
 
 
+@needs_rtx
 def test_the_gpus_that_the_release_names_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     from beforehand.backends import cuda
 
@@ -235,6 +236,7 @@ def test_the_gpus_that_the_release_names_are_told(monkeypatch: pytest.MonkeyPatc
     assert "not among them" not in backend.probe().details
 
 
+@needs_rtx
 def test_kernels_are_part_of_the_key_where_a_gpu_is(monkeypatch: pytest.MonkeyPatch) -> None:
     from beforehand.backends import cuda
 
@@ -244,3 +246,30 @@ def test_kernels_are_part_of_the_key_where_a_gpu_is(monkeypatch: pytest.MonkeyPa
     assert backend.describe_kernels("cuda-ampere+") == "sm_89"
     assert backend.describe_kernels("cuda-sm_89") == "sm_89"
     assert backend.describe_kernels("cuda-sm_120") == ""
+
+
+@needs_rtx
+@pytest.mark.parametrize(("precision", "rounds"), [("FP32", False), ("TF32", True), ("FP16", False)])
+def test_options_reach_the_builder(precision: str, rounds: bool, tmp_path: pathlib.Path) -> None:
+    from beforehand.backends import tensorrt_build
+
+    trt = RTX.import_module()
+    builder = trt.Builder(tensorrt_build.make_logger(trt, is_silent=True))
+    options = (("builder_optimization_level", 1), ("max_workspace_size_bytes", 64 << 20))
+    spec = make_spec(write_model(tmp_path), precision=precision, options=options)
+    config = tensorrt_build._make_config(trt, builder, spec, ["SM89"])
+    assert config.get_flag(trt.BuilderFlag.TF32) is rounds
+    assert config.builder_optimization_level == 1
+    assert config.get_memory_pool_limit(trt.MemoryPoolType.WORKSPACE) == 64 << 20
+    assert config.num_compute_capabilities == 1
+    plain = tensorrt_build._make_config(trt, builder, dataclasses.replace(spec, options=()), [])
+    assert plain.builder_optimization_level != 1
+
+
+@needs_rtx
+def test_the_log_says_what_was_done_and_what_tensorrt_made_of_it(tmp_path: pathlib.Path) -> None:
+    engine = build_engine(make_spec(write_model(tmp_path), precision="FP16"), tmp_path)
+    log = (tmp_path / f"{engine.file}.log").read_text()
+    assert "in half precision: Conv 1" in log
+    assert "TensorRT's network: " in log
+    assert "CONVOLUTION 1 (float16)" in log

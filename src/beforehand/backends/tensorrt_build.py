@@ -11,6 +11,7 @@ from typing import Any
 
 from beforehand import causes
 from beforehand.backends.protocol import Refusal
+from beforehand.backends.tensorrt_describe import describe_network
 from beforehand.errors import BuildError
 from beforehand.records import UNBOUNDED, EngineSpec
 
@@ -107,7 +108,10 @@ def build_engine(trt: Any, spec: EngineSpec, capabilities: Sequence[str], report
                 f"TensorRT cannot read the model of {spec.segment}", cause=causes.UNSUPPORTED,
                 nodes=parsed.refusal.nodes, why=parsed.refusal.reason,
             )  # fmt: skip
+        profile = _make_profile(builder, spec)
+        print(describe_network(trt, parsed.network, profile).describe(), flush=True)  # noqa: T201 (into the build's log)
         config = _make_config(trt, builder, spec, capabilities)
+        config.add_optimization_profile(profile)
         report("compiling")
         engine = builder.build_serialized_network(parsed.network, config)
     if engine is None:
@@ -136,7 +140,6 @@ def _make_config(trt: Any, builder: Any, spec: EngineSpec, capabilities: Sequenc
     else:
         config.clear_flag(trt.BuilderFlag.TF32)  # on by default, and FP32 is FP32
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
-    config.add_optimization_profile(_make_profile(builder, spec))
     if capabilities:
         config.num_compute_capabilities = len(capabilities)
         for index, name in enumerate(capabilities):

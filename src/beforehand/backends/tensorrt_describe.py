@@ -31,6 +31,13 @@ class NetworkDescription:
     dtypes: dict[str, frozenset[str]]
     is_strongly_typed: bool
 
+    def describe(self) -> str:
+        """For the log: how many layers of each type, and the dtypes that they give."""
+        told = (
+            f"{kind} {count} ({'/'.join(sorted(self.dtypes[kind]))})" for kind, count in sorted(self.layers.items())
+        )
+        return "TensorRT's network: " + ", ".join(told)
+
 
 def describe_network(trt: Any, network: Any, profile: Any) -> NetworkDescription:
     """What a network has, and what its profile asks for, as TensorRT itself tells.

@@ -105,6 +105,7 @@ def _describe_engine(engine: Engine, folder: pathlib.Path) -> dict[str, Any]:
         "backend": engine.backend,
         "precision": engine.precision,
         "target": engine.target,
+        "kernels": engine.kernels,
         "file": f"{layout.ASSETS}/{engine.file}",
         "bytes": engine.bytes,
         "sha256": engine.sha256,

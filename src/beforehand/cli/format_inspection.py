@@ -78,7 +78,7 @@ def _format_engines(found: dict[str, Any]) -> list[str]:
         rows.append(
             (
                 engine["segment"], format_dims(engine["shapes"], engine["max_shapes"]), engine["backend"], engine["precision"],
-                engine["target"], size, engine["sha256"][:12],
+                engine["target"] + f" (kernels: {engine['kernels']})" * bool(engine["kernels"]), size, engine["sha256"][:12],
                 engine["state"] if engine["state"] == OK else engine["state"].upper(), engine["file"],
             )
         )  # fmt: skip
