@@ -29,8 +29,9 @@ TABLE = {**EXPECTATIONS, **STRUCTURES}
 FEW = ("mobilenet_v2", "resize_bilinear", "detector", "bert", "lstm_masked", "gru", "dilated", "cond", "while")
 # What TensorRT-RTX cannot build as a whole, since sizes within follow from values.
 REFUSED = {
-    **dict.fromkeys(("jpeg_scalar", "ragged", "ragged_inputs", "segment_sums"), "has an input of any size"),
-    "ragged_inside": "boolean_mask/Where has no runners that implement it",
+    **dict.fromkeys(
+        ("jpeg_scalar", "ragged", "ragged_inputs", "ragged_inside", "segment_sums"), "has an input of any size"
+    ),
 }
 # Kinds of inputs (see draw_inputs.py) in whose place zeros are no text, no rows, no sizes.
 VALUES = ("integers", "rows", "splits", "text")

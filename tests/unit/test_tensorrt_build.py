@@ -273,3 +273,25 @@ def test_the_log_says_what_was_done_and_what_tensorrt_made_of_it(tmp_path: pathl
     assert "in half precision: Conv 1" in log
     assert "TensorRT's network: " in log
     assert "CONVOLUTION 1 (float16)" in log
+
+
+@needs_rtx
+def test_layers_that_it_has_no_kernels_of_are_refused_before_a_build(tmp_path: pathlib.Path) -> None:
+    """The parser takes them; the builder says that they have no runners, minutes later."""
+    import onnx
+    from onnx import helper
+
+    nodes = [
+        helper.make_node("Relu", ["x"], ["r"], name="model/first"),
+        helper.make_node("NonZero", ["r"], ["y"], name="model/where"),
+    ]
+    x = helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [None, 4])
+    y = helper.make_tensor_value_info("y", onnx.TensorProto.INT64, [2, None])
+    model = helper.make_model(
+        helper.make_graph(nodes, "g", [x], [y]), opset_imports=[helper.make_opsetid("", 18)], ir_version=8
+    )
+    onnx.save(model, tmp_path / "segment.onnx")
+    refusal = find_backend("tensorrt-rtx").check_model(str(tmp_path / "segment.onnx"))
+    assert refusal is not None
+    assert refusal.nodes == ("model/where",)
+    assert refusal.reason == "TensorRT-RTX has no kernels of NON_ZERO"

@@ -119,9 +119,10 @@ class TensorRtBackend:
             )
 
     def check_model(self, onnx_file: str) -> Refusal | None:
-        """Have TensorRT's parser read the model."""
+        """Have TensorRT's parser read the model, and look for layers that this TensorRT has no kernels of."""
         logger = tensorrt_build.make_logger(self._trt, is_silent=True)
-        return tensorrt_build.parse(self._trt, logger, self._trt.Builder(logger), onnx_file).refusal
+        parsed = tensorrt_build.parse(self._trt, logger, self._trt.Builder(logger), onnx_file)
+        return parsed.refusal or tensorrt_build.refuse_layers(parsed.network, self.flavour)
 
     def build(self, spec: EngineSpec, report: Callable[[str], None]) -> bytes:
         """Build one engine; TensorRT-RTX needs no GPU for it."""

@@ -12,6 +12,7 @@ from typing import Any
 from beforehand import causes
 from beforehand.backends.protocol import Refusal
 from beforehand.backends.tensorrt_describe import describe_network
+from beforehand.backends.tensorrt_flavours import Flavour
 from beforehand.errors import BuildError
 from beforehand.records import UNBOUNDED, EngineSpec
 
@@ -79,6 +80,16 @@ def _refuse_shape_inputs(network: Any, onnx_file: str) -> Refusal | None:
     nodes = onnx.load(onnx_file, load_external_data=False).graph.node
     readers = tuple(dict.fromkeys(node.name for node in nodes if names.intersection(node.input) and node.name))
     return Refusal(f"TensorRT reads {', '.join(sorted(names))} as a shape, and wants bounds of its values", readers)
+
+
+def refuse_layers(network: Any, flavour: Flavour) -> Refusal | None:
+    """Layers that can be parsed, and for which no kernel would be found when the engine is built."""
+    layers = (network.get_layer(index) for index in range(network.num_layers))
+    found = [(layer.type.name, layer.name) for layer in layers if layer.type.name in flavour.without_kernels]
+    if not found:
+        return None
+    kinds = ", ".join(sorted({kind for kind, _ in found}))
+    return Refusal(f"{flavour.title} has no kernels of {kinds}", tuple(dict.fromkeys(name for _, name in found)))
 
 
 def _describe_error(error: Any) -> str:

@@ -21,6 +21,7 @@ class Flavour:
         advice: How to install it.
         builds_without_gpu: Whether engines can be built on a machine that has none.
         has_runtime_cache: Whether kernels are compiled on the GPU at first use, and that work can be kept.
+        without_kernels: Types of layers that its builder takes, and has nothing to run by.
         where_else: What to do where it does not run on a GPU.
     """
 
@@ -31,6 +32,7 @@ class Flavour:
     advice: str
     builds_without_gpu: bool
     has_runtime_cache: bool
+    without_kernels: tuple[str, ...]
     where_else: str
 
     def find_module(self) -> str:
@@ -68,6 +70,7 @@ RTX = Flavour(
     "pip install 'beforehand[tensorrt-rtx]'",
     builds_without_gpu=True,
     has_runtime_cache=True,
+    without_kernels=("NMS", "NON_ZERO"),  # of 1.4.0.76: "has no runners that implement it"
     where_else="TensorRT (`beforehand[tensorrt]`, from the vendor's own index) is for data-centre GPUs such as Hopper's; of "
     "TensorRT-RTX, 1.4.0.76 was seen to run on an H100 and 1.7.1.116 refuses it",
 )
@@ -79,5 +82,6 @@ DATA_CENTRE = Flavour(
     "pip install 'beforehand[tensorrt]'",
     builds_without_gpu=False,
     has_runtime_cache=False,
+    without_kernels=(),
     where_else="TensorRT's release notes name its GPUs; TensorRT-RTX is for GeForce and RTX cards",
 )

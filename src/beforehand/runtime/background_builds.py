@@ -99,7 +99,7 @@ class BackgroundBuilds:
         except Exception as error:  # noqa: BLE001 (the thread must go on, and the reason must be told)
             if not worker.is_stopped:
                 reason = str(error) if isinstance(error, BeforehandError) else f"{type(error).__name__}: {error}"
-                _log.warning("no engine of %s can be built at run time: %s Such calls run natively.", what, reason)
+                _log.warning("no engine of %s can be built at run time: %s", what, reason)
                 self._tell_failure(segment, shapes, reason)
                 self._ask_singly(segment, shapes)
             return
