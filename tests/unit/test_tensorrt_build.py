@@ -11,6 +11,7 @@ import pytest
 from tests.gpu.make_segment import CHANNELS, build, write_counted
 
 from beforehand.backends import tensorrt_build
+from beforehand.backends.protocol import Refusal
 from beforehand.backends.registry import find_backend
 from beforehand.backends.tensorrt import PORTABLE
 from beforehand.backends.tensorrt_describe import describe_network
@@ -125,9 +126,12 @@ def test_what_reads_an_input_as_a_shape_is_named(tmp_path: pathlib.Path) -> None
 
 
 @needs_rtx
-def test_a_node_without_an_implementation_is_named(tmp_path: pathlib.Path) -> None:
+def test_a_node_without_an_implementation_is_refused_by_name_before_it_is_built_and_if_it_is(
+    tmp_path: pathlib.Path,
+) -> None:
     file = write_model(tmp_path, "NonZero")
-    assert find_backend("tensorrt-rtx").check_model(str(file)) is None  # the parser takes it
+    refusal = find_backend("tensorrt-rtx").check_model(str(file))  # its parser takes it
+    assert refusal == Refusal("TensorRT-RTX has no kernels of NON_ZERO", ("model/last",))
     with pytest.raises(BuildError, match="has no runners that implement it") as caught:
         build_engine(make_spec(file), tmp_path)
     assert (caught.value.cause, caught.value.nodes) == ("no-implementation", ("model/last",))
@@ -273,25 +277,3 @@ def test_the_log_says_what_was_done_and_what_tensorrt_made_of_it(tmp_path: pathl
     assert "in half precision: Conv 1" in log
     assert "TensorRT's network: " in log
     assert "CONVOLUTION 1 (float16)" in log
-
-
-@needs_rtx
-def test_layers_that_it_has_no_kernels_of_are_refused_before_a_build(tmp_path: pathlib.Path) -> None:
-    """The parser takes them; the builder says that they have no runners, minutes later."""
-    import onnx
-    from onnx import helper
-
-    nodes = [
-        helper.make_node("Relu", ["x"], ["r"], name="model/first"),
-        helper.make_node("NonZero", ["r"], ["y"], name="model/where"),
-    ]
-    x = helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [None, 4])
-    y = helper.make_tensor_value_info("y", onnx.TensorProto.INT64, [2, None])
-    model = helper.make_model(
-        helper.make_graph(nodes, "g", [x], [y]), opset_imports=[helper.make_opsetid("", 18)], ir_version=8
-    )
-    onnx.save(model, tmp_path / "segment.onnx")
-    refusal = find_backend("tensorrt-rtx").check_model(str(tmp_path / "segment.onnx"))
-    assert refusal is not None
-    assert refusal.nodes == ("model/where",)
-    assert refusal.reason == "TensorRT-RTX has no kernels of NON_ZERO"
