@@ -34,7 +34,7 @@ BASE = EngineSpec(
 IN_KEY = {
     field.name: field for field in dataclasses.fields(Options) if field.metadata["in_key"]
 }  # precision_mode, backend and target stand in the key as what they came to
-OTHER = {"max_workspace_size_bytes": 1 << 30, "use_calibration": False}
+OTHER = {"max_workspace_size_bytes": 1 << 30, "builder_optimization_level": 2, "use_calibration": False}
 
 
 def change(**fields: Any) -> EngineSpec:
