@@ -17,6 +17,7 @@ from make_models import MODELS, SIX
 from write_section import write_section
 
 HERE = pathlib.Path(__file__).parent
+PRECISIONS = ("FP32", "BF16", "FP16")
 MEASUREMENTS = ("calls", "conversion", "memory", "import")
 
 
@@ -36,10 +37,11 @@ def main() -> None:
             results["import"] = {"seconds": time_import()}
     if options.json:
         pathlib.Path(options.json).write_text(json.dumps(results))
-    text = format_results(results)
+    text = format_results(results, options.precision)
     print(text)
     if options.output:
-        write_section(pathlib.Path(options.output), "cpu", text)
+        section = "cpu" if options.precision == "FP32" else "cpu-half"
+        write_section(pathlib.Path(options.output), section, text)
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -47,6 +49,9 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--models", nargs="+", choices=MODELS, default=list(SIX), metavar="NAME", help=", ".join(MODELS)
+    )
+    parser.add_argument(
+        "--precision", choices=PRECISIONS, default="FP32", help="of beforehand and of bare OpenVINO; all else is FP32"
     )
     parser.add_argument("--batch", nargs="+", type=int, default=[1, 8], help="batch sizes (default 1 8)")
     parser.add_argument(
@@ -63,7 +68,7 @@ def parse_arguments() -> argparse.Namespace:
 def measure_model(what: str, model: str, folder: pathlib.Path, options: argparse.Namespace) -> Any:
     """What a process that does nothing else found."""
     size, scale = MODELS[model]
-    job: dict[str, Any] = {"source": str(folder / model), "size": size}
+    job: dict[str, Any] = {"source": str(folder / model), "size": size, "precision": options.precision}
     with tempfile.TemporaryDirectory() as scratch:
         job["scratch"] = scratch + "/model"
         if what == "calls":

@@ -1,6 +1,7 @@
 """Times the calls of one model, every way in one process: `python time_calls.py JOB`.
 
-JOB is JSON: {"source", "size", "scale", "batches", "rounds": [fewest, most], "seconds", "scratch"}. The last line printed
+JOB is JSON: {"source", "size", "scale", "batches", "rounds": [fewest, most], "seconds", "scratch", "precision"}: beforehand and
+bare OpenVINO run in that precision, all others in float32. The last line printed
 is JSON: for each batch the milliseconds of each way in each round, those of the pair (bare OpenVINO, converted), and the
 largest difference of each way's answer from TensorFlow's.
 """
@@ -35,7 +36,7 @@ def main(job: dict[str, Any]) -> dict[str, Any]:
     source = tf.saved_model.load(job["source"])  # a signature does not keep its variables
     native = source.signatures["serving_default"]
     name = next(iter(native.structured_input_signature[1]))
-    converter = beforehand.Converter(job["source"])
+    converter = beforehand.Converter(job["source"], precision_mode=job["precision"])
     converter.convert()
     side = (job["size"], job["size"], 3)
     converter.build(shapes=[{name: (batch, *side)} for batch in job["batches"]])
@@ -52,13 +53,18 @@ def main(job: dict[str, Any]) -> dict[str, Any]:
             "frozen": run_frozen(frozen, x),
             "XLA": run_xla(native, name, x),
             "ONNX Runtime": run_onnxruntime(session, x),
-            "OpenVINO": run_openvino(onnx_file, x),
+            "OpenVINO": run_openvino(onnx_file, x, converter.engines[0].precision),
             "beforehand": run_signature(converted, name, x),
         }
         results[str(batch)] = time_ways(ways, job)
     counted = beforehand.stats(loaded)["signatures"]["serving_default"]
     assert counted["native_calls"] == 0, counted
-    return {"batches": results, "segments": len(converter.segments), **counted}
+    return {
+        "batches": results,
+        "segments": len(converter.segments),
+        "precision": converter.engines[0].precision,
+        **counted,
+    }
 
 
 def time_ways(ways: dict[str, Any], job: dict[str, Any]) -> dict[str, Any]:

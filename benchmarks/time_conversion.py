@@ -1,6 +1,6 @@
 """Times the conversion of one model, or its memory, in a fresh process: `python time_conversion.py JOB`.
 
-JOB is JSON: {"what": "time" or "memory", "source", "size", "scratch"}. The last line printed is JSON.
+JOB is JSON: {"what": "time" or "memory", "source", "size", "scratch", "precision"}. The last line printed is JSON.
 """
 
 import json
@@ -45,7 +45,7 @@ def main(job: dict[str, Any]) -> dict[str, Any]:
 
 def time_conversion(job: dict[str, Any]) -> dict[str, Any]:
     """Seconds of convert() and build() for batch 1."""
-    converter = job["converter"] = beforehand.Converter(job["source"])
+    converter = job["converter"] = beforehand.Converter(job["source"], precision_mode=job["precision"])
     convert, _ = measure(converter.convert)
     name = converter.signatures[0].inputs[0].name
     build, _ = measure(lambda: converter.build(shapes={name: (1, job["size"], job["size"], 3)}))

@@ -9,9 +9,8 @@ import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from beforehand.backends.import_openvino import import_openvino
+from beforehand.backends.openvino_precisions import make_config
 
-# What beforehand builds with; another hint would be another engine.
-OPENVINO_CONFIG = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
 Call = Callable[[], Any]
 
 
@@ -52,13 +51,16 @@ def open_onnxruntime(file: str) -> Any:
     return onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
 
 
-def run_openvino(file: str, x: np.ndarray) -> Call:
-    """OpenVINO alone: compiled here of the same ONNX file, at the input's shape, with the same hints; nothing is copied."""
+def run_openvino(file: str, x: np.ndarray, precision: str) -> Call:
+    """OpenVINO alone: compiled here of the same ONNX file, at the input's shape, with the same hints; nothing is copied.
+
+    `precision` is what the engine beside it runs in; another hint would be another engine.
+    """
     openvino = import_openvino()
     core = openvino.Core()
     model = core.read_model(file)
     model.reshape({model.inputs[0]: list(x.shape)})
-    request = core.compile_model(model, "CPU", OPENVINO_CONFIG).create_infer_request()
+    request = core.compile_model(model, "CPU", make_config(precision, "LATENCY")).create_infer_request()
 
     def call() -> Any:
         request.set_input_tensor(0, openvino.Tensor(x, shared_memory=True))

@@ -16,6 +16,7 @@ from beforehand.backends.registry import check_usable, find_backend
 from beforehand.build_engines.build_all import BuildHooks, BuildResult
 from beforehand.build_engines.build_plan import BuildPlan, make_plan
 from beforehand.build_engines.events import OnEvent
+from beforehand.build_engines.plan_engines import tell_precision
 from beforehand.build_engines.tell_builds import tell_plan_alone
 from beforehand.check_packages import CONVERTING, check_packages
 from beforehand.errors import CalibrationError, ConvertedTwiceError, NotConvertedError, SignatureError
@@ -73,9 +74,10 @@ class Converter:
         self.options = make_options(options)
         choose_progress(self.options.progress)  # refuses what the environment has wrong
         self._backend = find_backend(self.options.backend)
-        self._backend.check_precision(self.options.precision_mode)
-        self._backend.describe_target(self.options.target)  # refuses what cannot be built here
+        target = self._backend.describe_target(self.options.target)  # refuses what cannot be built here
+        self._precision = self._backend.resolve_precision(self.options.precision_mode, target)
         check_usable(self._backend)
+        tell_precision(self.options.precision_mode, self._precision, target)
         for name in self.options.list_ignored(self._backend.name):
             _log.warning("the option %s has no effect with the backend %s in this release", name, self._backend.name)
         self._scratch = tempfile.TemporaryDirectory(prefix="beforehand-")
@@ -201,7 +203,8 @@ class Converter:
             targets: What to plan for; by default the option `target`.
 
         Raises:
-            As `build` does for its arguments, and OptionValueError: BH102, a target that cannot be built for here.
+            As `build` does for its arguments, and OptionValueError: BH102, a target that cannot be built for here;
+            PrecisionError: BH103, one without the precision.
         """
         request = self._make_request(input_fn, signature, shapes, profiles, buckets, batch_range=batch_range)
         return self._plan(request, targets)
@@ -211,7 +214,7 @@ class Converter:
 
         specs: list[EngineSpec] = []
         for target in targets or (self.options.target,):
-            self._backend.describe_target(target)
+            self._backend.resolve_precision(self.options.precision_mode, self._backend.describe_target(target))
             options = dataclasses.replace(request.options, target=target)
             specs += pipeline.plan_seen(dataclasses.replace(request, options=options), self.engines)
         return make_plan(specs, CacheFolder(), self.options.workers)
@@ -308,7 +311,8 @@ class Converter:
         nodes = sum(len(partition.graph.graph_def.node) for partition in partitions)
         inside = sum(segment.size for partition in partitions for segment in partition.segments)
         # A constant that two segments read counts in both, as in TF-TRT, where each has its own copy.
-        return make_summary(segments, max(0, nodes - inside), "device:CPU:0")
+        precisions = self.options.precision_mode, self._precision
+        return make_summary(segments, max(0, nodes - inside), "device:CPU:0", precisions)
 
     @property
     def signatures(self) -> tuple[Signature, ...]:

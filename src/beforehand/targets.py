@@ -17,7 +17,7 @@ from beforehand.backends.protocol import Backend
 from beforehand.backends.registry import check_usable, find_backend
 from beforehand.build_engines.build_all import BuildHooks, build_all
 from beforehand.build_engines.events import OnEvent
-from beforehand.build_engines.plan_engines import make_spec
+from beforehand.build_engines.plan_engines import make_spec, tell_precision
 from beforehand.build_engines.settings import BuildSettings, read_settings
 from beforehand.errors import (
     IntegrityError,
@@ -78,6 +78,7 @@ def add_target(
         UnknownOptionError: BH101. SourceNotFoundError: BH201. ManifestError: BH502, it was not converted.
         NoSourcesError: BH504, it does not hold what engines are built of. IntegrityError: BH503, that is altered.
         OptionValueError: BH102, a target that cannot be built here. BackendError: BH701.
+        PrecisionError: BH103, the target cannot have the conversion's precision.
         OutputExistsError: BH501, the folder may not be written to.
         BuildError: BH401, an engine could not be built; the others were, and are kept.
         BuildCancelledError: BH403, `cancel` was set; what was finished is kept.
@@ -106,7 +107,8 @@ def plan_target(folder: pathlib.Path, target: str = "", backend: str = "") -> tu
     """The manifest of a converted SavedModel, and what `add_target` would make for it.
 
     Raises:
-        SourceNotFoundError: BH201. ManifestError: BH502. NoSourcesError: BH504. OptionValueError: BH102. BackendError: BH701.
+        SourceNotFoundError: BH201. ManifestError: BH502. NoSourcesError: BH504. OptionValueError: BH102.
+        PrecisionError: BH103. BackendError: BH701.
     """
     manifest = read_manifest(find_manifest(folder))
     if not (manifest.sources and manifest.options):
@@ -135,7 +137,10 @@ def _plan(folder: pathlib.Path, manifest: Manifest, backend: Backend, target: st
     wanted = dict.fromkeys((engine.segment_index, engine.shapes) for engine in manifest.engines)
     there = {engine.key for engine in manifest.engines if _is_whole(folder, engine)}
     specs = [make_spec(manifest, segment, shapes, backend, target) for segment, shapes in wanted]
-    return [spec for spec in specs if spec.key not in there]
+    specs = [spec for spec in specs if spec.key not in there]
+    for spec in specs[:1]:
+        tell_precision(dict(manifest.options)["precision_mode"], spec.precision, spec.target)
+    return specs
 
 
 def _is_whole(folder: pathlib.Path, engine: Engine) -> bool:

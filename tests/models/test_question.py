@@ -104,15 +104,15 @@ def test_the_questions_undefined_name_stays_a_name_error_with_a_note_of_input_fn
     assert not (tmp_path / "converted").exists()
 
 
-def test_the_questions_fp16_is_refused_with_advice(
+def test_a_precision_that_is_not_there_is_refused_with_advice(
     question_model: life_cycle.MadeModel, tmp_path: pathlib.Path
 ) -> None:
-    half = Mistake('precision_mode="FP32"', 'precision_mode="FP16"')
+    whole = Mistake('precision_mode="FP32"', 'precision_mode="INT8"')
 
-    ran = run_script_2(question_model.folder, tmp_path / "converted", half)
+    ran = run_script_2(question_model.folder, tmp_path / "converted", whole)
 
     assert ran.returncode != 0
     last = ran.stderr.strip().splitlines()[-1]
-    assert "BH103 precision_mode FP16" in last
+    assert "BH103 precision_mode INT8" in last
     assert 'Try: precision_mode="FP32"' in last
     assert not (tmp_path / "converted").exists()

@@ -25,11 +25,20 @@ class Doubling:
         self.loads: list[str] = []
         self.hints: list[str] = []
         self.devices: list[int] = []
+        self.precisions: list[str] = []
 
     def load(
-        self, data: Any, inputs: Sequence[str], outputs: Sequence[str], *, performance_hint: str, device: int
+        self,
+        data: Any,
+        inputs: Sequence[str],
+        outputs: Sequence[str],
+        *,
+        precision: str,
+        performance_hint: str,
+        device: int,
     ) -> Multiplying:
         del inputs, outputs
+        self.precisions.append(precision)
         self.devices.append(device)
         text = data.tobytes().decode()
         self.loads.append(text)
@@ -50,7 +59,7 @@ class Multiplying:
 
 
 def make_engine(folder: pathlib.Path, shapes: ShapeSet, factor: float = 2) -> Engine:
-    facts = {"backend": "b", "backend_version": "1", "precision": "FP32", "target": "cpu", "key": shapes.describe()}
+    facts = {"backend": "b", "backend_version": "1", "precision": "BF16", "target": "cpu", "key": shapes.describe()}
     name = name_file(shapes)
     names = {"segment": SEGMENT.name, "input_names": ("i",), "output_names": ("o",), "file": name}
     (folder / name).write_text(f"{shapes.describe()}*{factor}")

@@ -44,6 +44,9 @@ class Backend:
     def probe(self) -> Probe:
         return Probe(self.name, True, "1", "")
 
+    def resolve_precision(self, precision: str, target: str) -> str:
+        return precision
+
     def describe_kernels(self, target: str) -> str:
         return self.kernels
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from beforehand.backends.describe_cpu import describe_this_cpu
+from beforehand.backends.openvino_precisions import find_arithmetic
 from beforehand.backends.protocol import Probe
 from beforehand.build_engines.build_engine import build_engine
 from beforehand.build_engines.child import decode_spec, encode_spec
@@ -40,6 +41,9 @@ class Backend:
 
     def describe_target(self, target: str) -> str:
         return target or describe_this_cpu()
+
+    def resolve_precision(self, precision: str, target: str) -> str:
+        return find_arithmetic(precision, target)
 
 
 def plan(lowered: Any = LOWERED, shapes: Any = SHAPES, backend: Any = None, **options: Any) -> EngineSpec:

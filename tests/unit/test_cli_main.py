@@ -76,7 +76,7 @@ def test_options_are_not_abbreviated(capsys: pytest.CaptureFixture[str]) -> None
         (["--shapes", "x=1xx3"], "BH102 --shapes is 'x=1xx3'"),
         (["--samples", "/nowhere.npz"], "BH122 there is no sample file or folder /nowhere.npz"),
         (["--precision", "FP7"], "BH102 precision_mode is 'FP7'"),
-        (["--precision", "fp16"], "BH103 precision_mode FP16 is not available"),
+        (["--precision", "tf32"], "BH103 precision_mode TF32 is not available"),
         (["--backend", "abacus"], "BH701 there is no backend 'abacus'"),
         (["--minimum-segment-size", "0"], "BH102 minimum_segment_size is 0"),
         (["--progress", "loud"], "BH102 progress is 'loud'"),

@@ -220,6 +220,7 @@ def test_a_device_is_that_of_engines_opened_from_then_on(backend: Doubling, tmp_
     call(model, 1)
     call(model, 2)
     assert backend.devices == [1, 3]
+    assert backend.precisions == ["BF16", "BF16"]  # what their records say
     assert [engine["device_bytes"] for engine in model.list_stats()["engines"]] == [512, 512]
 
 

@@ -142,4 +142,14 @@ def test_plain_data_survive_json() -> None:
         "converted_nodes": 7,
         "total_nodes": 12,
         "percent": pytest.approx(58.3333, abs=1e-4),
+        "precision_asked": "FP32",
+        "precision_run": "FP32",
     }
+
+
+def test_a_precision_that_is_not_the_one_asked_for_is_told_after_the_table() -> None:
+    plain = format_summary(make_summary([make_segment()], 5, "CPU", ("BF16", "BF16")))
+    assert plain == format_summary(make_summary([make_segment()], 5, "CPU"))
+    summary = make_summary([make_segment()], 5, "CPU", ("FP16", "BF16"))
+    assert format_summary(summary) == [*plain, "[*] Precision: FP16 asked for, engines run in BF16\n"]
+    assert (summary.to_dict()["precision_asked"], summary.to_dict()["precision_run"]) == ("FP16", "BF16")

@@ -224,7 +224,7 @@ def test_a_target_that_is_none_is_refused(target: str) -> None:
 
 def test_a_precision_that_it_does_not_have_yet_is_refused() -> None:
     with pytest.raises(PrecisionError, match="INT8 is not available with the backend tensorrt-rtx"):
-        find_backend("tensorrt-rtx").check_precision("INT8")
+        find_backend("tensorrt-rtx").resolve_precision("INT8", "cuda-ampere+")
 
 
 @needs_rtx

@@ -66,8 +66,9 @@ class FakeBackend:
         """Nothing is compiled at first use."""
         return ""
 
-    def check_precision(self, precision: str) -> None:
+    def resolve_precision(self, precision: str, target: str) -> str:
         """It has all."""
+        return precision
 
     def check_model(self, onnx_file: str) -> Refusal | None:
         """It takes all."""
@@ -109,6 +110,7 @@ class FakeBackend:
         input_names: Sequence[str],
         output_names: Sequence[str],
         *,
+        precision: str = "FP32",
         performance_hint: str = "latency",
         device: int = 0,
     ) -> Executable:

@@ -20,12 +20,11 @@ from beforehand.backends.import_openvino import import_openvino
 from beforehand.backends.make_aligned import make_aligned
 from beforehand.backends.openvino_errors import explain_refusal
 from beforehand.backends.openvino_forks import check_process, keep_core, keep_executable, note_use
+from beforehand.backends.openvino_precisions import MODES, check_compiled, find_arithmetic, make_config
 from beforehand.backends.protocol import Probe, Refusal
-from beforehand.errors import BuildError, BuildForbiddenError, PrecisionError
+from beforehand.errors import BuildError, BuildForbiddenError
 from beforehand.records import UNBOUNDED, EngineSpec, ShapeSet
 
-# f32 is said outright: OpenVINO takes bf16 by itself on CPUs that have it, and results then differ between CPUs.
-_CONFIG = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
 # An exported engine holds no hint (files built with either are equal): the one given at import decides.
 _HINTS = {"latency": "LATENCY", "throughput": "THROUGHPUT"}
 _DEVICE = "CPU"
@@ -33,10 +32,10 @@ _LARGE_BYTES = 1 << 16
 
 
 class OpenVinoBackend:
-    """Engines by OpenVINO's CPU plug-in, for one shape or a range, with true float32 arithmetic."""
+    """Engines by OpenVINO's CPU plug-in, for one shape or a range; in FP32 with true float32 arithmetic."""
 
     name: ClassVar[str] = "openvino"
-    precisions: ClassVar[tuple[str, ...]] = ("FP32",)
+    precisions: ClassVar[tuple[str, ...]] = tuple(MODES)
     dtypes: ClassVar[frozenset[str]] = frozenset({"float32", "int32", "int64", "bool", "uint8", "int8"})
 
     def __init__(self) -> None:
@@ -91,18 +90,13 @@ class OpenVinoBackend:
         """Nothing is compiled at first use."""
         return ""
 
-    def check_precision(self, precision: str) -> None:
-        """FP32 alone, until the precision passes exist.
+    def resolve_precision(self, precision: str, target: str) -> str:
+        """By the table in openvino_precisions.py; OpenVINO is not started.
 
         Raises:
             PrecisionError: BH103.
         """
-        if precision not in self.precisions:
-            raise PrecisionError(
-                f"precision_mode {precision} is not available with the backend openvino on this CPU",
-                why="this release builds CPU engines in FP32 only, and never falls back to it without being asked",
-                advice='precision_mode="FP32"; on the models measured it is faster than TensorFlow all the same',
-            )
+        return find_arithmetic(precision, target)
 
     def check_model(self, onnx_file: str) -> Refusal | None:
         """Read the model, which finds ops without a translation and nodes that are not valid: 11 ms for ResNet50.
@@ -127,7 +121,9 @@ class OpenVinoBackend:
             _check_ends(model, spec)
         _reshape(model, spec.input_names, _list_dims(spec.shapes))
         report("compiling")
-        exported = self._core.compile_model(model, _DEVICE, _CONFIG).export_model()
+        compiled = self._core.compile_model(model, _DEVICE, make_config(spec.precision, _HINTS["latency"]))
+        check_compiled(compiled, spec.precision)
+        exported = compiled.export_model()
         # Documented as bytes; a BytesIO in some releases (2026.4 among them).
         return bytes(exported.getvalue() if hasattr(exported, "getvalue") else exported)
 
@@ -152,7 +148,8 @@ class OpenVinoBackend:
             BuildError: BH401.
         """
         try:
-            self.load(np.frombuffer(bytearray(data), np.uint8), spec.input_names, spec.output_names)
+            array = np.frombuffer(bytearray(data), np.uint8)
+            self.load(array, spec.input_names, spec.output_names, precision=spec.precision)
         except (RuntimeError, StopIteration) as error:
             raise BuildError(
                 "OpenVINO cannot open the engine that it exported",
@@ -186,6 +183,7 @@ class OpenVinoBackend:
         input_names: Sequence[str],
         output_names: Sequence[str],
         *,
+        precision: str = "FP32",
         performance_hint: str = "latency",
         device: int = 0,
     ) -> OpenVinoExecutable:
@@ -196,8 +194,9 @@ class OpenVinoBackend:
         # OpenVINO looks for ./.bin, and ends the process where that may not be asked: ask first, an error can be told.
         with contextlib.suppress(FileNotFoundError):
             os.stat(".bin")
-        config = {**_CONFIG, "PERFORMANCE_HINT": _HINTS[performance_hint]}
+        config = make_config(precision, _HINTS[performance_hint])
         compiled = self._core.import_model(openvino.Tensor(data, shared_memory=True), _DEVICE, config)
+        check_compiled(compiled, precision)
         return OpenVinoExecutable(compiled, data, input_names, output_names)
 
 

@@ -76,11 +76,13 @@ class Backend(Protocol):
         It is part of the engine's key: an engine built where there was no such device is not taken for it.
         """
 
-    def check_precision(self, precision: str) -> None:
-        """Refuse a precision that this backend does not have here.
+    def resolve_precision(self, precision: str, target: str) -> str:
+        """The precision in which engines of a `precision_mode` run on `target`, as `describe_target` writes it.
+
+        It stands in the engine's key and record, and is given to `load`. Imports nothing heavy.
 
         Raises:
-            PrecisionError: BH103.
+            PrecisionError: BH103, the target cannot have it.
         """
 
     def check_model(self, onnx_file: str) -> Refusal | None:
@@ -118,6 +120,7 @@ class Backend(Protocol):
         input_names: Sequence[str],
         output_names: Sequence[str],
         *,
+        precision: str = "FP32",
         performance_hint: str = "latency",
         device: int = 0,
     ) -> Executable:
@@ -127,6 +130,7 @@ class Backend(Protocol):
             data: uint8, checked against its hash; it may be kept.
             input_names: Names of the inputs in the engine, in the order in which they will be given.
             output_names: Names of the outputs, in the order in which they are wanted.
+            precision: What it was built in.
             performance_hint: "latency" (all cores for one call) or "throughput" (several calls at once); no part of the
                 built engine.
             device: Which of several devices is to run it, for backends that have several.

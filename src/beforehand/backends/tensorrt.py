@@ -105,7 +105,7 @@ class TensorRtBackend:
             return ""
         return f"sm_{cuda.find_gpus()[0][0].capability}"
 
-    def check_precision(self, precision: str) -> None:
+    def resolve_precision(self, precision: str, target: str) -> str:
         """All but INT8: what the GPU that runs the engine lacks, TensorRT refuses there.
 
         Raises:
@@ -117,6 +117,7 @@ class TensorRtBackend:
                 why="this release does not calibrate yet, and never takes another precision without being asked",
                 advice="one of " + ", ".join(self.precisions),
             )
+        return precision
 
     def check_model(self, onnx_file: str) -> Refusal | None:
         """Have TensorRT's parser read the model, and look for layers that this TensorRT has no kernels of."""
@@ -190,6 +191,7 @@ class TensorRtBackend:
         input_names: Sequence[str],
         output_names: Sequence[str],
         *,
+        precision: str = "FP32",
         performance_hint: str = "latency",
         device: int = 0,
     ) -> TensorRtExecutable:
@@ -199,6 +201,7 @@ class TensorRtBackend:
             data: As in the protocol.
             input_names: As in the protocol.
             output_names: As in the protocol.
+            precision: Nothing follows from it either: types are in the engine.
             performance_hint: Nothing follows from it here: each concurrent caller has a context of its own.
             device: The GPU's number.
         """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Iterable, Mapping
 
 from beforehand.backends.protocol import Backend
@@ -10,9 +11,11 @@ from beforehand.options import Options
 from beforehand.records import EngineSpec, LoweredSegment, Manifest, ShapeSet
 from beforehand.store.hashing import hash_data
 
+_log = logging.getLogger("beforehand")
 # Raised when the same parts come to another engine, because a backend is asked otherwise.
 _RECIPE = 1
-# Options that stand in the key as what they came to: the target "" is this machine's, and has its key.
+# Options that stand in the key as what they came to: the target "" is this machine's, and has its key; FP16 on a CPU that
+# computes in BF16 is BF16.
 _RESOLVED = ("backend", "precision_mode", "target")
 
 
@@ -29,9 +32,12 @@ def plan_engines(
         shapes: Which segment to build for which shapes.
         backend: Who builds.
         options: The conversion's options.
+
+    Raises:
+        PrecisionError: BH103, the target cannot have the precision.
     """
     version, target = backend.probe().version, backend.describe_target(options.target)
-    kernels = backend.describe_kernels(target)
+    precision, kernels = backend.resolve_precision(options.precision_mode, target), backend.describe_kernels(target)
     specs: dict[str, EngineSpec] = {}
     for index, shape_set in shapes:
         lowered = segments[index]
@@ -44,7 +50,7 @@ def plan_engines(
             shapes=shape_set,
             backend=backend.name,
             backend_version=version,
-            precision=options.precision_mode,
+            precision=precision,
             target=target,
             options=options.to_key(),
             key="",
@@ -73,6 +79,9 @@ def make_spec(
 
     Returns:
         The specification; its `onnx_file` is what `restore_onnx` gives, and yet to be set.
+
+    Raises:
+        PrecisionError: BH103, the target cannot have the conversion's precision.
     """
     source = manifest.sources[segment]
     asked = {**dict(manifest.options), "backend": backend.name}
@@ -88,7 +97,7 @@ def make_spec(
         shapes=shapes,
         backend=backend.name,
         backend_version=backend.probe().version,
-        precision=asked["precision_mode"],
+        precision=backend.resolve_precision(asked["precision_mode"], described),
         target=described,
         options=tuple((name, asked[name]) for name, _ in manifest.options),
         key="",
@@ -116,3 +125,9 @@ def make_key(spec: EngineSpec) -> str:
             "options": sorted(pair for pair in spec.options if pair[0] not in _RESOLVED),
         }
     )
+
+
+def tell_precision(asked: str, found: str, target: str) -> None:
+    """Say it where engines run in another precision than the one asked for."""
+    if asked != found:
+        _log.warning("precision_mode %s runs in %s on %s, which has no %s arithmetic", asked, found, target, asked)

@@ -19,6 +19,7 @@ def format_conversion(converter: Converter, folder: pathlib.Path) -> list[str]:
     return [
         "signatures  " + ", ".join(signature.key for signature in converter.signatures),
         *_format_shares(converter, folder),
+        *_format_precision(converter),
         *_format_engines(converter),
         f"folder      {folder}, {format_bytes(_measure_folder(folder))}",
         f"load it     import beforehand, tensorflow as tf; model = tf.saved_model.load({str(folder)!r})",
@@ -37,6 +38,14 @@ def _format_shares(converter: Converter, folder: pathlib.Path) -> list[str]:
         flops = f"{100 * segment.flops_share:.0f}% of the FLOPs of {segment.signature}"
         lines.append(f"segment     {segment.name}, {segment.nodes} nodes, {flops}{text}")
     return lines
+
+
+def _format_precision(converter: Converter) -> list[str]:
+    """A line where engines run in another precision than the one asked for."""
+    summary = converter.summary()
+    if summary.precision_run == summary.precision_asked:
+        return []
+    return [f"precision   {summary.precision_asked} asked for, engines run in {summary.precision_run}"]
 
 
 def _format_engines(converter: Converter) -> list[str]:

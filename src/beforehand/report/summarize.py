@@ -42,10 +42,12 @@ class EngineRow:
 
 @dataclasses.dataclass(frozen=True)
 class Summary:
-    """The segments of a converted model, and how many nodes stayed native."""
+    """The segments of a converted model, how many nodes stayed native, and the precision asked for and the one run in."""
 
     engines: tuple[EngineRow, ...]
     native_nodes: int
+    precision_asked: str = "FP32"
+    precision_run: str = "FP32"
 
     @property
     def converted_nodes(self) -> int:
@@ -70,19 +72,34 @@ class Summary:
             "converted_nodes": self.converted_nodes,
             "total_nodes": self.total_nodes,
             "percent": self.percent,
+            "precision_asked": self.precision_asked,
+            "precision_run": self.precision_run,
         }
 
 
-def make_summary(segments: Sequence[SegmentRecord], native_node_count: int, device: str) -> Summary:
-    """A `Summary` of what the manifest keeps of each segment; every segment runs on `device`."""
-    return Summary(tuple(_make_row(segment, device) for segment in segments), native_node_count)
+def make_summary(
+    segments: Sequence[SegmentRecord],
+    native_node_count: int,
+    device: str,
+    precisions: tuple[str, str] = ("FP32", "FP32"),
+) -> Summary:
+    """A `Summary` of what the manifest keeps of each segment; every segment runs on `device`.
+
+    Args:
+        segments: Of the manifest.
+        native_node_count: How many nodes stay in TensorFlow.
+        device: As TensorFlow writes it.
+        precisions: The precision asked for, and that in which engines run.
+    """
+    return Summary(tuple(_make_row(segment, device) for segment in segments), native_node_count, *precisions)
 
 
 def format_summary(summary: Summary, *, line_length: int = 160, detailed: bool = True) -> list[str]:
     r"""TF-TRT's table of `summary`: one text for each call of the user's `print_fn`.
 
     As in TF-TRT, some texts hold or end with a newline of their own. Engines are sorted by name; an unknown
-    dimension is written -1, and (unlike TF-TRT, which writes it as a scalar) an unknown rank None.
+    dimension is written -1, and (unlike TF-TRT, which writes it as a scalar) an unknown rank None. One more line follows
+    where engines run in another precision than the one asked for.
 
     Args:
         summary: what to show; it may have no engine.
@@ -106,6 +123,8 @@ def format_summary(summary: Summary, *, line_length: int = 160, detailed: bool =
     lines.append(f"[*] Total number of TensorRT engines: {len(summary.engines)}")
     share = f"{summary.percent:.2f}% [{summary.converted_nodes}/{summary.total_nodes}]"
     lines.append(f"[*] % of OPs Converted: {share}\n")
+    if summary.precision_run != summary.precision_asked:
+        lines.append(f"[*] Precision: {summary.precision_asked} asked for, engines run in {summary.precision_run}\n")
     return lines
 
 

@@ -142,7 +142,7 @@ class LoadedEngine:
         data = read_verified_file(layout.find_engine_file(self._folder, record.file), record.sha256)
         self._table.make_room(self)  # not before: a file that is altered must not put out a good engine
         return find_backend(record.backend).load(
-            data, record.input_names, record.output_names,
+            data, record.input_names, record.output_names, precision=record.precision,
             performance_hint=self._table.performance_hint, device=self._table.device,
         )  # fmt: skip
 
