@@ -15,7 +15,7 @@ from beforehand.build_engines.build_engine import build_engine
 from beforehand.build_engines.child import decode_spec, encode_spec
 from beforehand.build_engines.plan_engines import plan_engines
 from beforehand.build_engines.settings import BuildSettings
-from beforehand.errors import BuildError, BuildForbiddenError
+from beforehand.errors import BuildError, BuildForbiddenError, PrecisionError
 from beforehand.options import Options
 from beforehand.records import EngineSpec, LoweredSegment, Segment, ShapeSet, TensorSpec
 
@@ -68,6 +68,22 @@ def test_what_cannot_change_an_engine_is_not_in_its_key() -> None:
     assert plan(**same).key == plan().key
     moved = dataclasses.replace(LOWERED, onnx_file="elsewhere/segment.onnx")
     assert plan(lowered=moved).key == plan().key
+
+
+def test_the_key_has_the_precision_that_engines_run_in() -> None:
+    bf16_alone, both = "cpu-x86_64+avx512_bf16", "cpu-x86_64+amx"
+    asked = plan(precision_mode="FP16", target=bf16_alone)
+    assert asked.precision == "BF16"
+    assert asked.key == plan(precision_mode="BF16", target=bf16_alone).key
+    found = [plan(precision_mode=name, target=both) for name in ("FP32", "BF16", "FP16")]
+    assert [spec.precision for spec in found] == ["FP32", "BF16", "FP16"]
+    assert len({asked.key, *(spec.key for spec in found)}) == 4
+
+
+def test_nothing_is_planned_in_a_precision_that_the_target_does_not_have() -> None:
+    for precision, target in (("BF16", "cpu-x86_64+avx512_vnni"), ("TF32", ""), ("INT8", "")):
+        with pytest.raises(PrecisionError, match=f"BH103 precision_mode {precision}"):
+            plan(precision_mode=precision, target=target)
 
 
 @pytest.mark.parametrize("shapes", [SHAPES, RANGE], ids=["one shape", "a range"])
