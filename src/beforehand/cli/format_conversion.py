@@ -42,10 +42,8 @@ def _format_shares(converter: Converter, folder: pathlib.Path) -> list[str]:
 
 def _format_precision(converter: Converter) -> list[str]:
     """A line where engines run in another precision than the one asked for."""
-    summary = converter.summary()
-    if summary.precision_run == summary.precision_asked:
-        return []
-    return [f"precision   {summary.precision_asked} asked for, engines run in {summary.precision_run}"]
+    note = converter.summary().precision_note
+    return [f"precision   {note}"] if note else []
 
 
 def _format_engines(converter: Converter) -> list[str]:

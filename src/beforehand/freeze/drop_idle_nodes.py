@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 from beforehand.freeze.read_variables import READ_OPS
@@ -16,18 +15,6 @@ FRAME_OPS = frozenset(
         *("RefEnter", "RefExit", "RefMerge", "RefNextIteration", "RefSwitch"),
     )
 )
-
-
-def prune(nodes: dict[str, Any], roots: Iterable[str]) -> None:
-    """Keep the ancestors of `roots`, in place."""
-    waiting, kept = [name_node(root) for root in roots], set()
-    while waiting:
-        name = waiting.pop()
-        if name not in kept:
-            kept.add(name)
-            waiting.extend(name_node(tensor) for tensor in nodes[name].input)
-    for name in [name for name in nodes if name not in kept]:
-        del nodes[name]
 
 
 def drop_idle_control_edges(nodes: dict[str, Any], find_op_def: FindOpDef) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from beforehand.freeze.drop_idle_nodes import drop_idle_control_edges, has_effect, prune
+from beforehand.freeze.drop_idle_nodes import drop_idle_control_edges, has_effect
 from beforehand.freeze.inline_functions import inline_body
 from beforehand.freeze.read_variables import (
     find_consumers,
@@ -23,7 +23,7 @@ from beforehand.freeze.read_variables import (
 )
 from beforehand.graph.control_flow import CONTROL_FLOW_OPS, list_function_slots
 from beforehand.graph.function import Body, encode_function
-from beforehand.graph.nodes import FindOpDef, make_placeholder, name_node
+from beforehand.graph.nodes import FindOpDef, make_placeholder, name_node, prune
 
 # Op: the attribute with the dtypes of its arguments, and how many inputs come before these.
 _TYPES = {"While": ("T", 0), "If": ("Tin", 1), "Case": ("Tin", 1)}

@@ -9,7 +9,7 @@ from typing import Any
 import tensorflow as tf
 
 from beforehand.errors import GraphError
-from beforehand.freeze.drop_idle_nodes import VARIABLE_OPS, drop_idle_control_edges, prune
+from beforehand.freeze.drop_idle_nodes import VARIABLE_OPS, drop_idle_control_edges
 from beforehand.freeze.find_resources import find_resources, list_assets, take_out_constants
 from beforehand.freeze.flatten_control_flow import Variable, flatten_control_flow
 from beforehand.freeze.inline_functions import inline_functions, list_functions
@@ -21,7 +21,7 @@ from beforehand.freeze.read_variables import (
     replace_reads,
 )
 from beforehand.freeze.to_graph_def import to_graph_def
-from beforehand.graph.nodes import FindOpDef, list_outputs, make_placeholder, name_node
+from beforehand.graph.nodes import FindOpDef, list_outputs, make_placeholder, name_node, prune
 from beforehand.records import PART, FlatGraph, Signature, Weight
 
 _NONE: Mapping[str, str] = {}

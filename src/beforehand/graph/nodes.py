@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import tensorflow as tf
@@ -50,6 +50,18 @@ def make_placeholder(name: str, dtype: str, shape: Any) -> Any:
     node.attr["dtype"].type = tf.as_dtype(dtype).as_datatype_enum
     node.attr["shape"].shape.CopyFrom(tf.TensorShape(shape).as_proto())
     return node
+
+
+def prune(nodes: dict[str, Any], roots: Iterable[str]) -> None:
+    """Keep the ancestors of `roots`, in place."""
+    waiting, kept = [name_node(root) for root in roots], set()
+    while waiting:
+        name = waiting.pop()
+        if name not in kept:
+            kept.add(name)
+            waiting.extend(name_node(tensor) for tensor in nodes[name].input)
+    for name in [name for name in nodes if name not in kept]:
+        del nodes[name]
 
 
 def sort_nodes(nodes: Mapping[str, Any]) -> list[str]:

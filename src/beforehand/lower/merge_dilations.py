@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from beforehand.graph.nodes import prune
 from beforehand.lower.cut_segment import CutSegment, make_constant
 from beforehand.lower.follow_sizes import (
     UnknownSizeError,
@@ -208,16 +209,10 @@ def _replace(node: Any, op: str, inputs: list[str], **attributes: Any) -> None:
 def _rewrite(cut: CutSegment, changed: Mapping[str, tuple[Any, ...]]) -> Any:
     """The graph with some nodes replaced, without those that nothing needs any more."""
     nodes = [new for node in cut.graph_def.node for new in changed.get(node.name, (node,))]
-    makers = {node.name: node for node in nodes}
-    waiting = [tensor.partition(":")[0] for tensor in cut.outputs]
-    needed = {node.name for node in nodes if node.op == "Placeholder"}
-    while waiting:
-        name = waiting.pop()
-        if name not in needed:
-            needed.add(name)
-            waiting.extend(tensor.removeprefix("^").partition(":")[0] for tensor in makers[name].input)
+    kept = {node.name: node for node in nodes}
+    prune(kept, [*cut.outputs, *(node.name for node in nodes if node.op == "Placeholder")])
     rewritten = tf.compat.v1.GraphDef()
     rewritten.versions.CopyFrom(cut.graph_def.versions)
     rewritten.library.CopyFrom(cut.graph_def.library)
-    rewritten.node.extend(node for node in nodes if node.name in needed)
+    rewritten.node.extend(kept.values())
     return rewritten

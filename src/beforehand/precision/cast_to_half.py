@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import onnx
 from onnx import helper
 
 from beforehand.precision.choose_half import ALWAYS_FLOAT, Choice, choose_half
 from beforehand.precision.formats import Half
-from beforehand.precision.onnx_graph import FLOAT, OnnxGraph, count_readers
+from beforehand.precision.onnx_graph import FLOAT, OnnxGraph, copy_node, count_readers
 
 
 def cast_to_half(model: OnnxGraph, half: Half) -> Choice:
@@ -43,14 +42,15 @@ class _Writer:
         floats = count_readers(model.graph)
         self._read_as_half: set[str] = set()
         for node, chosen in zip(nodes, choice.half, strict=True):
-            for name in self._list_half_inputs(node) if chosen else ():
-                self._read_as_half.add(name)
-                floats[name] -= 1
+            for place in self._find_half_inputs(node) if chosen else ():
+                self._read_as_half.add(node.input[place])
+                floats[node.input[place]] -= 1
         self._read_as_float = {name for name, count in floats.items() if count > 0}
 
-    def _list_half_inputs(self, node: Any) -> list[str]:
+    def _find_half_inputs(self, node: Any) -> list[int]:
+        """Of a node that was chosen, the places of the inputs that it reads in half precision."""
         kept = ALWAYS_FLOAT.get(node.op_type, ())
-        return [n for i, n in enumerate(node.input) if n and i not in kept and self._types.get(n) == FLOAT]
+        return [i for i, n in enumerate(node.input) if n and i not in kept and self._types.get(n) == FLOAT]
 
     def write(self) -> list[Any]:
         """The nodes, with casts where they are due."""
@@ -79,14 +79,9 @@ class _Writer:
         return helper.make_node("Cast", [source], [target], name=name, to=element_type)
 
     def _convert(self, node: Any) -> Any:
-        wanted = set(self._list_half_inputs(node))
-        kept = ALWAYS_FLOAT.get(node.op_type, ())
-        converted = onnx.NodeProto()
-        converted.CopyFrom(node)
-        converted.input[:] = [
-            self._name_half(name) if name in wanted and index not in kept else name
-            for index, name in enumerate(node.input)
-        ]
+        converted = copy_node(node)
+        for place in self._find_half_inputs(node):
+            converted.input[place] = self._name_half(node.input[place])
         converted.output[:] = [f"{name}__half" if name in self._made else name for name in node.output]
         return converted
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from beforehand.precision.onnx_graph import OnnxGraph, count_readers
+from beforehand.precision.onnx_graph import OnnxGraph, copy_node, count_readers
 
 _OPS = ("Add", "Mul")
 
@@ -49,8 +49,7 @@ def _fold(model: OnnxGraph, conv: Any, readers: Mapping[str, int], next_of: Mapp
         return None
     if len(conv.input) > 2:
         shift = shift + model.read(conv.input[2]) * scale
-    folded = type(conv)()
-    folded.CopyFrom(conv)
+    folded = copy_node(conv)
     weights = weights * scale.reshape(-1, *[1] * (weights.ndim - 1))
     if not (np.isfinite(weights).all() and np.isfinite(shift).all()):
         return None

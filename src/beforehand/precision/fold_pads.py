@@ -7,7 +7,7 @@ from typing import Any
 
 from onnx import helper
 
-from beforehand.precision.onnx_graph import OnnxGraph, count_readers
+from beforehand.precision.onnx_graph import OnnxGraph, copy_node, count_readers
 
 
 def fold_pads(model: OnnxGraph) -> int:
@@ -36,8 +36,7 @@ def _fold(model: OnnxGraph, conv: Any, pad: Any) -> Any:
     begins, ends = amounts[:half], amounts[half:]
     if any(begins[:2]) or any(ends[:2]) or min(amounts) < 0:  # of batch or channels, or a crop
         return None
-    folded = type(conv)()
-    folded.CopyFrom(conv)
+    folded = copy_node(conv)
     folded.input[0] = pad.input[0]
     kept = [attribute for attribute in folded.attribute if attribute.name not in ("pads", "auto_pad")]
     total = [a + b for a, b in zip(own, [*begins[2:], *ends[2:]], strict=True)]

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from onnx import helper
 
-from beforehand.precision.onnx_graph import OnnxGraph, count_readers, list_captured
+from beforehand.precision.onnx_graph import OnnxGraph, count_readers
 
 # Monomials in x, m and r, as the sorted letters: "xr" is written "rx"; "" is the constant term.
 _Polynomial = Mapping[str, "np.ndarray[Any, Any]"]
@@ -41,12 +41,13 @@ def join_layer_norm(model: OnnxGraph) -> int:
     """Join what can be joined; how many. Requires nodes in topological order, and keeps them so."""
     makers = {name: node for node in model.graph.node for name in node.output}
     finder = _Finder(model, makers, model.infer().ranks)
+    readers = count_readers(model.graph)
     joined: dict[str, Any] = {}  # by the value that it gives
     for node in model.graph.node:
         if node.op_type == "Sqrt":
             candidate = finder.find(node)
             if candidate is not None:
-                joined.update(_follow(model, candidate))
+                joined.update(_follow(model, candidate, readers))
     if joined:
         nodes = []
         for node in model.graph.node:
@@ -104,17 +105,15 @@ def _find_root_of_square(node: Any) -> str | None:
     return None
 
 
-def _follow(model: OnnxGraph, candidate: _Candidate) -> dict[str, Any]:
+def _follow(model: OnnxGraph, candidate: _Candidate, readers: Mapping[str, int]) -> dict[str, Any]:
     """The normalisations that are made of a candidate and read by something else, by their value's name."""
     forms: dict[str, _Polynomial] = {
         candidate.x: {"x": _ONE}, candidate.mean: {"m": _ONE}, candidate.centred: {"x": _ONE, "m": -_ONE},
     }  # fmt: skip
     read_within: dict[str, int] = {}
-    readers = count_readers(model.graph)
     for node in model.graph.node:
         form = _combine(model, node, forms, candidate)
-        captured = set(list_captured(node))
-        if form is not None and not captured:
+        if form is not None:
             forms[node.output[0]] = form
             for name in node.input:
                 read_within[name] = read_within.get(name, 0) + 1

@@ -95,7 +95,7 @@ class OnnxGraph:
 
     def replace_nodes(self, nodes: list[Any]) -> None:
         """Have these nodes, in this order."""
-        kept = [_copy(node) for node in nodes]
+        kept = [copy_node(node) for node in nodes]
         del self.graph.node[:]
         self.graph.node.extend(kept)
 
@@ -134,15 +134,15 @@ class OnnxGraph:
         return target
 
     def _write_constant(self, name: str, file: IO[bytes]) -> Any:
-        value = np.ascontiguousarray(self.read(name))
-        tensor = _describe(name, self.read(name), self.find_constant_type(name))
+        value = self.read(name)
+        tensor = _describe(name, value, self.find_constant_type(name))
         if value.nbytes < _INLINE:
             tensor.raw_data = value.tobytes()
             return tensor
         tensor.data_location = onnx.TensorProto.EXTERNAL
         for key, entry in (("location", _WEIGHTS), ("offset", file.tell()), ("length", value.nbytes)):
             tensor.external_data.add(key=key, value=str(entry))
-        file.write(value.reshape(-1).view(np.uint8).data)
+        file.write(np.ascontiguousarray(value).reshape(-1).view(np.uint8).data)
         file.write(bytes(-file.tell() % _ALIGNMENT))
         return tensor
 
@@ -168,7 +168,8 @@ def _describe(name: str, value: np.ndarray[Any, Any], element_type: int) -> Any:
     return onnx.TensorProto(name=name, dims=value.shape, data_type=element_type)
 
 
-def _copy(node: Any) -> Any:
+def copy_node(node: Any) -> Any:
+    """Another node like it, to be changed."""
     copied = onnx.NodeProto()
     copied.CopyFrom(node)
     return copied

@@ -50,6 +50,13 @@ class Summary:
     precision_run: str = "FP32"
 
     @property
+    def precision_note(self) -> str:
+        """What is said where engines run in another precision than the one asked for; else empty."""
+        if self.precision_run == self.precision_asked:
+            return ""
+        return f"{self.precision_asked} asked for, engines run in {self.precision_run}"
+
+    @property
     def converted_nodes(self) -> int:
         """Nodes inside segments, constants included."""
         return sum(row.nodes for row in self.engines)
@@ -123,8 +130,8 @@ def format_summary(summary: Summary, *, line_length: int = 160, detailed: bool =
     lines.append(f"[*] Total number of TensorRT engines: {len(summary.engines)}")
     share = f"{summary.percent:.2f}% [{summary.converted_nodes}/{summary.total_nodes}]"
     lines.append(f"[*] % of OPs Converted: {share}\n")
-    if summary.precision_run != summary.precision_asked:
-        lines.append(f"[*] Precision: {summary.precision_asked} asked for, engines run in {summary.precision_run}\n")
+    if summary.precision_note:
+        lines.append(f"[*] Precision: {summary.precision_note}\n")
     return lines
 
 

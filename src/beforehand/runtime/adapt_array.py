@@ -14,6 +14,16 @@ _ON_HOST = (dlpack.CPU, dlpack.CUDA_HOST)
 _ON_GPU = (dlpack.CUDA, dlpack.CUDA_MANAGED)
 
 
+def is_masked(value: Any) -> bool:
+    """Whether a value is an array whose memory does not say all of it."""
+    return isinstance(value, np.ma.MaskedArray)
+
+
+def name_dtype(array: Any) -> str:
+    """NumPy's name of an array's dtype, of whatever library: "float32" of "torch.float32" too."""
+    return str(array.dtype).rpartition(".")[2]
+
+
 def adapt_array(name: str, array: Any, dtype: np.dtype[Any]) -> np.ndarray[Any, Any] | DeviceInput | None:
     """The array as an engine takes it, with nothing copied and no value converted.
 
@@ -29,14 +39,13 @@ def adapt_array(name: str, array: Any, dtype: np.dtype[Any]) -> np.ndarray[Any, 
         SampleError: BH122, its library does not hand it out.
     """
     if isinstance(array, np.ndarray):
-        adapted = None if isinstance(array, np.ma.MaskedArray) else np.asarray(array)
+        adapted = None if is_masked(array) else np.asarray(array)
         return adapted if adapted is not None and adapted.dtype == dtype else None
     if not hasattr(array, "__dlpack_device__"):
         return None
     kind, _ = array.__dlpack_device__()
     if kind in _ON_GPU:
-        is_same = str(array.dtype).rpartition(".")[2] == dtype.name  # "float32", "torch.float32"
-        return DeviceInput(array) if is_same else None
+        return DeviceInput(array) if name_dtype(array) == dtype.name else None
     if kind not in _ON_HOST:
         return None
     try:

@@ -15,6 +15,7 @@ from beforehand.backends.protocol import Executable
 from beforehand.backends.registry import find_backend
 from beforehand.errors import BeforehandError, EngineRunError, SampleError, record_error
 from beforehand.records import UNBOUNDED, Engine, TensorSpec
+from beforehand.runtime.adapt_array import name_dtype
 from beforehand.runtime.counters import CallCounts
 from beforehand.store import layout
 from beforehand.store.verified_file import read_verified_file
@@ -214,7 +215,7 @@ def _check_outputs(outputs: Sequence[Any], promised: Sequence[TensorSpec]) -> No
         EngineRunError: BH601.
     """
     fits = len(outputs) == len(promised) and all(
-        str(array.dtype).rpartition(".")[2] == spec.dtype  # "float32", "torch.float32"
+        name_dtype(array) == spec.dtype
         and (
             spec.shape is None
             or (

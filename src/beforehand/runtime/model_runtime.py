@@ -22,7 +22,7 @@ from beforehand.errors import (
     UnseenShapeError,
     record_error,
 )
-from beforehand.records import Engine, Manifest, Policies, SegmentRecord, ShapeSet, Signature
+from beforehand.records import Engine, Manifest, Policies, SegmentRecord, ShapeSet, Signature, describe_range
 from beforehand.runtime.background_builds import BackgroundBuilds
 from beforehand.runtime.build_requests import BuildRequests
 from beforehand.runtime.check_shapes import check_shapes
@@ -265,7 +265,7 @@ class ModelRuntime:
 
     def _refuse_unseen(self, segment: int, shapes: Shapes, *, is_asked: bool) -> UnseenShapeError:
         """What is said of a call that no engine serves, where there is no TensorFlow."""
-        text = ", ".join("x".join(map(str, shape)) or "scalar" for shape in shapes)
+        text = _describe_shapes(shapes)
         advice = "build for these shapes, or for a range of them"
         lack = f"has no engine for the shapes {text}"
         foreign = find_foreign(self.foreign, segment, shapes)
@@ -311,8 +311,7 @@ class ModelRuntime:
         table, record, policy = self._tables[segment], self.segments[segment], self.policies.on_unseen_shape
         if policy == "build" and self.builds is None:
             policy = "native"
-        text = ", ".join("x".join(map(str, shape)) or "scalar" for shape in shapes)
-        message = f"{record.name} has no engine for the shapes {text}"
+        message = f"{record.name} has no engine for the shapes {_describe_shapes(shapes)}"
         if seen is Seen.NEW:
             built, ranges = table.count_kinds()
             more = f" and {ranges} range{'s' * (ranges > 1)}" if ranges else ""
@@ -326,10 +325,7 @@ class ModelRuntime:
                 why=f"on_unseen_shape is error, and it has engines for {table.describe()}",
                 advice='build for these shapes, or beforehand.set_policies(loaded, on_unseen_shape="native")',
             )
-        # No engine is ever built for an empty tensor.
-        if policy == "build" and self.builds is not None and all(0 not in shape for shape in shapes):
-            wanted = ShapeSet(tuple(spec.name for spec in record.inputs), shapes)
-            self.builds.request(segment, self._widen(wanted, record))
+        self._ask_for(segment, shapes)
         self._decline(message)
 
     def _widen(self, shapes: ShapeSet, record: SegmentRecord) -> ShapeSet:
@@ -415,3 +411,7 @@ class ModelRuntime:
 
     def _name_shapes(self, segment: int, shapes: Shapes) -> dict[str, list[int]]:
         return {spec.name: list(shape) for spec, shape in zip(self.segments[segment].inputs, shapes, strict=True)}
+
+
+def _describe_shapes(shapes: Shapes) -> str:
+    return ", ".join(describe_range(shape, shape) for shape in shapes)

@@ -13,7 +13,7 @@ import numpy as np
 from beforehand.backends.device_array import DeviceInput
 from beforehand.errors import NativePartsError, SampleError, SignatureError
 from beforehand.records import LeftOut, Signature, TensorSpec, Whole, describe_shape
-from beforehand.runtime.adapt_array import adapt_array
+from beforehand.runtime.adapt_array import adapt_array, is_masked
 from beforehand.runtime.choose_policies import change_policies
 from beforehand.runtime.model_runtime import ModelRuntime
 from beforehand.store.manifest import find_manifest, read_manifest
@@ -46,12 +46,13 @@ def load(folder: str | os.PathLike[str], *, device: int | None = None) -> Standa
     file = find_manifest(pathlib.Path(folder).absolute())
     manifest = read_manifest(file)
     runtime = ModelRuntime.open_alone(file, manifest)
-    if device is not None:
-        runtime.set_policies(change_policies(runtime.policies, {"device": device}))
     native: dict[str, list[LeftOut]] = {}
     for key, node in manifest.native_nodes:
         native.setdefault(key, []).append(node)
-    return StandaloneModel(runtime, native)
+    model = StandaloneModel(runtime, native)
+    if device is not None:
+        model.set_policies(device=device)
+    return model
 
 
 class StandaloneSignature:
@@ -123,12 +124,12 @@ class StandaloneSignature:
 
     def _refuse(self, given: Mapping[str, Any]) -> SampleError:
         told = ", ".join(f"{name} {_describe_value(value)}" for name, value in given.items()) or "nothing"
-        is_masked = any(_is_masked(value) for value in given.values())
+        has_mask = any(is_masked(value) for value in given.values())
         return SampleError(
             f"the inputs of {self.key} do not fit: given {told}",
-            why=f"it takes {self._describe()}{', and engines know no masks' * is_masked}",
+            why=f"it takes {self._describe()}{', and engines know no masks' * has_mask}",
             advice="array.filled(value) of the masked arrays"
-            if is_masked
+            if has_mask
             else "arrays of these very dtypes, of NumPy or with __dlpack__: nothing is converted silently",
         )
 
@@ -185,13 +186,13 @@ class StandaloneModel:
         self.signatures = Signatures(runtime, native)
         by_key = {signature.key: signature for signature in runtime.signatures}
         default = by_key.get(DEFAULT) or next(iter(by_key.values()), None)
+        self._default = DEFAULT if default is None else default.key
         self.inputs: tuple[TensorSpec, ...] = default.inputs if default is not None else ()
         self.outputs: tuple[TensorSpec, ...] = default.outputs if default is not None else ()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Arrays:
         """Call the default signature: `serving_default`, or the first."""
-        keys = list(self.signatures)
-        return self.signatures[DEFAULT if DEFAULT in keys else keys[0]](*args, **kwargs)
+        return self.signatures[self._default](*args, **kwargs)
 
     def stats(self) -> dict[str, Any]:
         """What `beforehand.stats(model)` gives."""
@@ -240,14 +241,9 @@ def _refuse_native(signature: Signature, nodes: list[LeftOut]) -> NativePartsErr
     )  # fmt: skip
 
 
-def _is_masked(value: Any) -> bool:
-    """Whether a value is an array whose memory does not say all of it."""
-    return isinstance(value, np.ma.MaskedArray)
-
-
 def _describe_value(value: Any) -> str:
     if isinstance(value, np.ndarray):
-        masked = "masked " * _is_masked(value)
+        masked = "masked " * is_masked(value)
         swapped = "" if value.dtype.isnative else " in the other byte order"
         return f"{masked}{value.dtype.name} {describe_shape(value.shape)}{swapped}"
     if hasattr(value, "__dlpack__") and hasattr(value, "shape"):
