@@ -202,9 +202,11 @@ def test_another_gpu_runs_the_engine_and_takes_its_own_arrays(tmp_path: pathlib.
     data = np.frombuffer((tmp_path / record.file).read_bytes(), np.uint8)
     engine = find_backend(BACKEND).load(data, record.input_names, record.output_names, device=1)
     x = draw(2, 5)
+    assert x.device.index == 0  # what is current is the caller's
     expected = compute(model, x.cpu().numpy())[0]
     np.testing.assert_allclose(engine.run([x.cpu().numpy()])[0], expected, rtol=1e-2, atol=5e-3)
     [y, _] = engine.run_on_device([DeviceInput(x.to("cuda:1"))])
+    assert torch.cuda.current_device() == 0
     assert y.device.index == 1
     np.testing.assert_allclose(y.cpu(), expected, rtol=1e-2, atol=5e-3)
     with pytest.raises(SampleError, match="x lies on GPU 0, the engine runs on GPU 1"):

@@ -40,6 +40,7 @@ class TensorRtContext:
         found: Shapes of the outputs of the last run.
         sizes: Names and bytes of the outputs whose shapes follow from those of the inputs.
         computed: Buffers of the other outputs, by name: TensorRT asks for them when it knows how large they are.
+        buffers: For inputs and outputs that are not read or written where callers have them, by name.
     """
 
     def __init__(self, trt: Any, context: Any, inputs: Specs, outputs: Specs, read_error: Callable[[], str]) -> None:
@@ -51,6 +52,7 @@ class TensorRtContext:
         self.found: list[tuple[int, ...]] = []
         self.sizes: list[tuple[str, int]] = []
         self.computed: dict[str, DeviceBuffer] = {}
+        self.buffers = {name: DeviceBuffer() for name, _ in (*inputs, *outputs)}
         self._allocators: dict[str, Any] = {}
         self._addresses: dict[str, int] = {}
         self._shapes: Shapes | None = None
@@ -86,6 +88,11 @@ class TensorRtContext:
         if self._addresses.get(name) != address:
             self._context.set_tensor_address(name, address)
             self._addresses[name] = address
+
+    @property
+    def buffer_bytes(self) -> int:
+        """Device memory of all buffers."""
+        return sum(buffer.size for buffer in (*self.buffers.values(), *self.computed.values()))
 
     def execute(self) -> None:
         """Put the run into the stream; where outputs are allocated meanwhile, wait for it, and find their shapes.

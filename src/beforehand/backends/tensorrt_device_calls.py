@@ -19,6 +19,7 @@ from beforehand.backends import cuda, dlpack
 from beforehand.backends.device_array import DeviceArray, DeviceInput, OutputPool
 from beforehand.backends.tensorrt_context import TensorRtContext
 from beforehand.backends.tensorrt_host_calls import HostCalls
+from beforehand.backends.tensorrt_places import Places
 from beforehand.errors import SampleError
 from beforehand.records import Shape
 
@@ -32,11 +33,12 @@ class DeviceCalls:
     Args:
         context: The context.
         host: Copies inputs that lie on the host.
+        places: Chooses what is read and written in place.
         device: The GPU's number.
     """
 
-    def __init__(self, context: TensorRtContext, host: HostCalls, device: int) -> None:
-        self._context, self._host, self._device = context, host, device
+    def __init__(self, context: TensorRtContext, host: HostCalls, places: Places, device: int) -> None:
+        self._context, self._host, self._places, self._device = context, host, places, device
         self._within = cuda.import_runtime().cudaMemcpyKind.cudaMemcpyDeviceToDevice
         self._pool = OutputPool(context.stream)
         self._event, self._before = cuda.Event(), cuda.Event()  # behind our work, and behind that of others before it
@@ -60,42 +62,51 @@ class DeviceCalls:
         """
         context = self._context
         context.set_shapes(tuple([array.shape for array in arrays]))
-        streams: set[int] = set()
-        held: list[Any] = []
         self._host.finish()
-        for (name, dtype), array in zip(context.inputs, arrays, strict=True):
-            if isinstance(array, np.ndarray):
-                self._host.send(name, array)
-                continue
-            view = _read(name, array, context.handle)
-            self._check(name, dtype, view)
-            context.point(name, view.address)
-            if view.stream is None:
-                held.append(view.owner)
-            else:
-                streams.add(view.stream)
+        views = self._read(arrays)
+        streams = {view.stream for view in views.values() if view.stream is not None}
         make = self._make_tensor if streams else self._make_array
-        outputs = {
-            name: make(shape, dtype)
-            for (name, dtype), shape in zip(context.outputs, context.found, strict=True)
-            if name not in context.computed
-        }
-        for name, output in outputs.items():
-            context.point(name, output.data_ptr())
-        self._wait_for(streams)  # not before torch gave the memory: what used it last may be in its stream yet
+        outputs, copies = {}, []
+        for (name, dtype), shape in zip(context.outputs, context.found, strict=True):
+            if name not in context.computed:
+                outputs[name] = made = make(shape, dtype)
+                copies += self._place(name, made.data_ptr(), math.prod(shape) * dtype.itemsize)
+        # Not before torch gave the memory: what used it last may be in its stream yet.
+        self._wait_for(streams)
+        for name, view in views.items():
+            for address, buffer, size in self._place(name, view.address, view.count_bytes()):
+                context.copy(buffer, address, size, self._within)
         context.execute()
         for (name, dtype), shape in zip(context.outputs, context.found, strict=True):
             if name in context.computed:  # it came into a buffer of the context's
-                outputs[name] = make(shape, dtype)
+                outputs[name] = made = make(shape, dtype)
                 self._wait_for(streams)
-                size = math.prod(shape) * dtype.itemsize
-                context.copy(outputs[name].data_ptr(), context.computed[name].address, size, self._within)
+                copies.append((made.data_ptr(), context.computed[name].address, math.prod(shape) * dtype.itemsize))
+        for address, buffer, size in copies:
+            context.copy(address, buffer, size, self._within)
         self._event.record(context.stream)
         for stream in streams:
             self._event.hold_back(stream)
+        held = [view.owner for view in views.values() if view.stream is None]
         if held:
             self._hold(held)
         return [outputs[name] for name, _ in context.outputs]
+
+    def _read(self, arrays: Sequence[Any]) -> dict[str, dlpack.View]:
+        """Where the inputs lie that lie on the GPU; those that do not are sent there."""
+        views = {}
+        for (name, dtype), array in zip(self._context.inputs, arrays, strict=True):
+            if isinstance(array, np.ndarray):
+                self._host.send(name, array)
+            else:
+                views[name] = _read(name, array, self._context.handle)
+                self._check(name, dtype, views[name])
+        return views
+
+    def _place(self, name: str, address: int, size: int) -> list[tuple[int, int, int]]:
+        """Choose where the run has a tensor: what is to be copied, as the caller's address, the buffer's, and the bytes."""
+        chosen = self._places.point(name, address, size)
+        return [] if chosen == address else [(address, chosen, size)]
 
     def _make_array(self, shape: Shape, dtype: np.dtype[Any]) -> DeviceArray:
         memory = self._pool.allocate(max(1, math.prod(shape) * dtype.itemsize))

@@ -21,6 +21,7 @@ from beforehand.backends.tensorrt_context import CALLING, TensorRtContext
 from beforehand.backends.tensorrt_device_calls import DeviceCalls
 from beforehand.backends.tensorrt_flavours import Flavour
 from beforehand.backends.tensorrt_host_calls import HostCalls
+from beforehand.backends.tensorrt_places import Places
 from beforehand.errors import EngineRunError, SampleError
 
 # Callers beyond so many wait for one of them: a GPU is busy with fewer, and each takes device memory.
@@ -55,11 +56,10 @@ class TensorRtExecutable:
         self._flavour, self._device = flavour, device
         trt = self._trt = flavour.import_module()
         self._gpu = cuda.find_gpu(device, f"an engine of {flavour.title}")
-        self._has_several = cuda.count_gpus() > 1
-        self._choose_device()
+        self._on_device = cuda.make_current(device)
         engine, kernels = tensorrt_kernels.split(np.ascontiguousarray(data).data)
         logger = _find_logger(trt, flavour.name)
-        with CALLING:
+        with self._on_device, CALLING:
             self._runtime = trt.Runtime(logger)
             del logger.errors[:]
             self._engine = self._runtime.deserialize_cuda_engine(engine)
@@ -75,10 +75,6 @@ class TensorRtExecutable:
         self._slots: list[Slot] = []
         self._lock = threading.Lock()
 
-    def _choose_device(self) -> None:
-        if self._has_several:  # of the thread's, CUDA's current device is what counts
-            cuda.check("cudaSetDevice", self._device)
-
     @property
     def device_bytes(self) -> int:
         """Device memory that it holds, as far as it is known: weights, contexts and buffers."""
@@ -93,27 +89,25 @@ class TensorRtExecutable:
 
     def run(self, inputs: Sequence[np.ndarray[Any, Any]]) -> list[np.ndarray[Any, Any]]:
         """The outputs, in memory of their own."""
-        self._choose_device()
-        slot = self._take()
-        return self._use(slot, slot.host.run, inputs)
+        return self._use(lambda slot: slot.host.run(inputs))
 
     def run_on_device(self, inputs: Sequence[Any]) -> list[DeviceArray]:
         """The outputs, on the GPU, of inputs of which at least one lies there (`DeviceInput`)."""
-        self._choose_device()
-        slot = self._take()
-        return self._use(slot, slot.device.run, inputs)
+        return self._use(lambda slot: slot.device.run(inputs))
 
-    def _use(self, slot: Slot, run: Callable[[Sequence[Any]], list[_Array]], inputs: Sequence[Any]) -> list[_Array]:
-        try:
-            outputs = run(inputs)
-        except SampleError:  # nothing was run
+    def _use(self, run: Callable[[Slot], list[_Array]]) -> list[_Array]:
+        with self._on_device:
+            slot = self._take()
+            try:
+                outputs = run(slot)
+            except SampleError:  # nothing was run
+                self._idle.put(slot)
+                raise
+            except BaseException:
+                self._drop(slot)
+                raise
             self._idle.put(slot)
-            raise
-        except BaseException:
-            self._drop(slot)
-            raise
-        self._idle.put(slot)
-        return outputs
+            return outputs
 
     def _take(self) -> Slot:
         """A slot for this call: an idle one, a new one, or, where there is no room for more, the next that is free."""
@@ -155,7 +149,8 @@ class TensorRtExecutable:
                 why=self._read_error() or "most often the GPU's memory is full",
             )
         context = TensorRtContext(self._trt, made, self.inputs, self.outputs, self._read_error)
-        return Slot(context, self._device, config, cache)
+        places = Places(context, int(self._engine.num_layers), self._device)
+        return Slot(context, places, self._device, config, cache)
 
     def _make_config(self) -> tuple[Any, Any]:
         """How TensorRT-RTX runs a context, and the cache of its kernels.
@@ -193,21 +188,21 @@ class Slot:
 
     Args:
         context: The context.
+        places: Where it has tensors that lie on the GPU.
         device: The GPU's number.
         config: How it is run, which must outlive it.
         cache: Of kernels, likewise.
     """
 
-    def __init__(self, context: TensorRtContext, device: int, config: Any, cache: Any) -> None:
+    def __init__(self, context: TensorRtContext, places: Places, device: int, config: Any, cache: Any) -> None:
         self.host = HostCalls(context)
-        self.device = DeviceCalls(context, self.host, device)
+        self.device = DeviceCalls(context, self.host, places, device)
         self._context, self._config, self._cache = context, config, cache
 
     @property
     def buffer_bytes(self) -> int:
         """Device memory of its buffers."""
-        computed = sum(buffer.size for buffer in self._context.computed.values())
-        return self.host.buffer_bytes + self.device.buffer_bytes + computed
+        return self._context.buffer_bytes + self.device.buffer_bytes
 
     def read_kernels(self) -> bytes:
         """The kernels that it has, compiled or given."""
