@@ -68,7 +68,7 @@ def read(array: Any, stream: int) -> View:
     Raises:
         BufferError: The library does not hand it out. It may raise others of its own.
     """
-    if is_of_torch(type(array)):
+    if is_of_torch(array):
         return _read_tensor(array)
     capsule = array.__dlpack__(stream=stream)
     data, _, device, rank, code, bits, lanes, shape, strides, offset = _TENSOR.unpack(
@@ -85,10 +85,9 @@ def read(array: Any, stream: int) -> View:
     )
 
 
-@functools.cache
-def is_of_torch(kind: type) -> bool:
-    """Whether arrays of a class are torch's tensors, whose own names cost less to ask than DLPack's."""
-    return kind.__module__.startswith("torch")
+def is_of_torch(array: Any) -> bool:
+    """Whether an array is a tensor of torch, whose own names cost less to ask than DLPack's."""
+    return type(array).__module__.startswith("torch")
 
 
 def _read_sizes(place: int, rank: int) -> tuple[int, ...]:

@@ -49,7 +49,7 @@ def adapt_array(name: str, array: Any, dtype: np.dtype[Any]) -> np.ndarray[Any, 
         return adapted if adapted is not None and adapted.dtype == dtype else None
     if not hasattr(array, "__dlpack_device__"):
         return None
-    kind = dlpack.CUDA if dlpack.is_of_torch(type(array)) and array.is_cuda else array.__dlpack_device__()[0]
+    kind = dlpack.CUDA if dlpack.is_of_torch(array) and array.is_cuda else array.__dlpack_device__()[0]
     if kind in _ON_GPU:
         return DeviceInput(array) if name_dtype(array) == dtype.name else None
     if kind not in _ON_HOST:
