@@ -151,6 +151,8 @@ def _make_config(trt: Any, builder: Any, spec: EngineSpec, capabilities: Sequenc
     else:
         config.clear_flag(trt.BuilderFlag.TF32)  # on by default, and FP32 is FP32
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
+    if hasattr(trt.BuilderFlag, "REQUIRE_USER_ALLOCATION"):
+        config.set_flag(trt.BuilderFlag.REQUIRE_USER_ALLOCATION)  # else a run may allocate, and cannot be captured
     if capabilities:
         config.num_compute_capabilities = len(capabilities)
         for index, name in enumerate(capabilities):

@@ -1,8 +1,8 @@
 """Where a context reads and writes tensors that lie on the GPU: in place, or in a buffer of ours, with a copy on the GPU.
 
-TensorRT captures a context's work as a CUDA graph with the addresses in it, and captures it anew, at the CPU, when one of
-them has changed. Callers' arrays seldom have the address of the call before: an output is made while the last one is still held.
-A copy on the GPU takes microseconds, a capture (measured on an H100) 25 with five kernels, and 100 to 330 with some hundred.
+A context's work is captured as a CUDA graph with the addresses in it, and anew, by the CPU, when one of them has changed.
+Callers' arrays seldom have the address of the call before: an output is made while the last one is still held. A copy on the
+GPU takes microseconds, a capture (measured beside an H100) 27 with six kernels, and 100 to 400 with some hundred.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import dataclasses
 from beforehand.backends import cuda
 from beforehand.backends.tensorrt_context import TensorRtContext
 
-_CAPTURE_US, _CAPTURE_US_A_LAYER = 20.0, 0.8
+_CAPTURE_US, _CAPTURE_US_A_LAYER = 20.0, 1.0
 _COPY_US = 4.0  # to put it into the stream, and to begin
 _REACHED = 0.75  # of the memory's speed, by a copy
 _STEADY, _MOST_STEADY = 4, 4096

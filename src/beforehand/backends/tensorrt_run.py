@@ -1,7 +1,6 @@
 """TensorRT engines at work: opened once, with a slot for each concurrent caller, up to a bound, kept for the next call.
 
-For TensorRT-RTX the runtime configuration captures each shape as a CUDA graph, and kernels that were kept with the engine are
-not compiled again.
+Kernels that were kept with an engine of TensorRT-RTX are not compiled again.
 """
 
 from __future__ import annotations
@@ -81,7 +80,7 @@ class TensorRtExecutable:
         with self._lock:
             slots = list(self._slots)
         weights = int(self._engine.streamable_weights_size)
-        return weights + len(slots) * int(self._engine.device_memory_size_v2) + sum(slot.buffer_bytes for slot in slots)
+        return weights + sum(slot.buffer_bytes for slot in slots)
 
     def read_kernels(self) -> bytes:
         """The kernels that the first slot has, compiled or given."""
@@ -140,15 +139,19 @@ class TensorRtExecutable:
         self._idle.put(None)
 
     def _make_slot(self) -> Slot:
+        managed = self._trt.ExecutionContextAllocationStrategy.USER_MANAGED  # without it, runs could not be captured
         with CALLING:
             config, cache = self._make_config() if self._flavour.has_runtime_cache else (None, None)
-            made = self._engine.create_execution_context(*[config] * (config is not None))
+            if config is not None:
+                config.set_execution_context_allocation_strategy(managed)
+            made = self._engine.create_execution_context(managed if config is None else config)
         if made is None:
             raise EngineRunError(
                 f"{self._flavour.title} gave no execution context",
                 why=self._read_error() or "most often the GPU's memory is full",
             )
-        context = TensorRtContext(self._trt, made, self.inputs, self.outputs, self._read_error)
+        scratch = int(self._engine.device_memory_size_v2)
+        context = TensorRtContext(self._trt, made, self.inputs, self.outputs, scratch, self._read_error)
         places = Places(context, int(self._engine.num_layers), self._device)
         return Slot(context, places, self._device, config, cache)
 
@@ -160,7 +163,7 @@ class TensorRtExecutable:
         them, and not 2 s; and none are compiled in threads behind our back (strategy LAZY).
         """
         trt, config = self._trt, self._engine.create_runtime_config()
-        config.cuda_graph_strategy = trt.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
+        config.cuda_graph_strategy = trt.CudaGraphStrategy.DISABLED  # its own is captured anew with each address
         strategies = trt.DynamicShapesKernelSpecializationStrategy
         config.dynamic_shapes_kernel_specialization_strategy = strategies.NONE if self._is_range else strategies.EAGER
         cache = config.create_runtime_cache()
