@@ -1,8 +1,9 @@
 """One execution context of a TensorRT engine: shapes, addresses, and the run itself, kept as CUDA graphs.
 
 Method: NVIDIA's own guides for `execute_async_v3`, output allocators and stream capture. All that follows from the shapes is
-done when they change. A run is captured once for its shapes and addresses, and launched from then on in whatever stream: what
-a caller has in the stream before and behind it needs no events, and TensorRT is not called at all.
+done when they change. A run of an engine for one shape is captured once for its addresses, and launched from then on in whatever
+stream: what a caller has in the stream before and behind it needs no events, and TensorRT is not called at all. Of engines for
+ranges TensorRT-RTX captures by itself: such that may be captured by others, it builds (1.4), and crashes when they run.
 """
 
 from __future__ import annotations
@@ -46,7 +47,6 @@ class TensorRtContext:
         context: An execution context.
         inputs: Names and dtypes.
         outputs: Likewise.
-        scratch_bytes: Device memory that a run needs beside that of inputs and outputs.
         read_error: Gives what TensorRT said last.
 
     Attributes:
@@ -58,9 +58,7 @@ class TensorRtContext:
         buffers: For inputs and outputs that are not read or written where callers have them, by name.
     """
 
-    def __init__(
-        self, trt: Any, context: Any, inputs: Specs, outputs: Specs, scratch_bytes: int, read_error: Callable[[], str]
-    ) -> None:
+    def __init__(self, trt: Any, context: Any, inputs: Specs, outputs: Specs, read_error: Callable[[], str]) -> None:
         runtime = cuda.import_runtime()
         self._trt, self._context, self._read_error = trt, context, read_error
         self.inputs, self.outputs = inputs, outputs
@@ -70,8 +68,7 @@ class TensorRtContext:
         self.sizes: tuple[tuple[str, int], ...] = ()
         self.computed: dict[str, DeviceBuffer] = {}
         self.buffers = {name: DeviceBuffer() for name, _ in (*inputs, *outputs)}
-        self._scratch = DeviceBuffer()
-        context.set_device_memory(self._scratch.grow(scratch_bytes), scratch_bytes)
+        self._scratch: DeviceBuffer | None = None
         self._allocators: dict[str, Any] = {}
         self._addresses = dict.fromkeys(self.buffers, 0)  # those wanted, and those that TensorRT has
         self._bound = dict.fromkeys(self.buffers, -1)
@@ -82,6 +79,11 @@ class TensorRtContext:
         self._graphs = Graphs(self.stream)
         self._last: int | None = None  # handle of the stream of the last run
         self._done, self._before = cuda.Event(), cuda.Event()
+
+    def give_memory(self, size: int) -> None:
+        """Have runs work in so many bytes of ours, which makes them such as can be captured."""
+        self._scratch = DeviceBuffer()
+        self._context.set_device_memory(self._scratch.grow(size), size)
 
     def set_shapes(self, shapes: Shapes) -> None:
         """Have the next run be of inputs of these shapes.
@@ -132,7 +134,8 @@ class TensorRtContext:
     @property
     def buffer_bytes(self) -> int:
         """Device memory of all buffers."""
-        return sum(buffer.size for buffer in (*self.buffers.values(), *self.computed.values(), self._scratch))
+        buffers = (*self.buffers.values(), *self.computed.values(), *filter(None, [self._scratch]))
+        return sum(buffer.size for buffer in buffers)
 
     def enter(self, stream: int) -> None:
         """Have what is put into a stream from now on wait for the last run, which may be in another."""
@@ -155,7 +158,7 @@ class TensorRtContext:
         """
         key = (self._shapes, tuple(self._addresses.values()))
         graph = self._graphs.find(key)
-        if graph is None and self._shapes in self._warm and not self._allocators:
+        if graph is None and self._shapes in self._warm:
             graph = self._graphs.capture(key, self._execute)
         if graph is not None:
             cuda.check("cudaGraphLaunch", graph, stream)
@@ -176,14 +179,10 @@ class TensorRtContext:
         elif stream != self.handle:
             self._before.record(self.stream)
             self._before.hold_back(stream)
-        self._find_whether_warm()
-
-    def _find_whether_warm(self) -> None:
-        """Whether runs of these shapes may be captured: TensorRT-RTX tells, as memory that it allocates may forbid it."""
-        is_capturable = getattr(self._context, "is_stream_capturable", None)
-        with CALLING:
-            if self._shapes is not None and is_capturable is not None and is_capturable(self.handle):
-                self._warm.add(self._shapes)
+        if self._shapes is not None and self._scratch is not None:
+            with CALLING:
+                is_capturable = self._context.is_stream_capturable(self.handle)
+            self._warm.update([self._shapes] * is_capturable)
 
     def _execute(self) -> None:
         with CALLING:

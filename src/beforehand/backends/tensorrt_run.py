@@ -70,6 +70,8 @@ class TensorRtExecutable:
         self.outputs = [(name, np.dtype(trt.nptype(self._engine.get_tensor_dtype(name)))) for name in output_names]
         self._kernels = bytes(kernels)
         self._is_range = any(-1 in self._engine.get_tensor_shape(name) for name in input_names)
+        is_fixed = not any(-1 in self._engine.get_tensor_shape(name) for name in (*input_names, *output_names))
+        self._has_our_memory = flavour.has_runtime_cache and is_fixed  # as it was built: see tensorrt_build.py
         self._idle: queue.SimpleQueue[Slot | None] = queue.SimpleQueue()
         self._slots: list[Slot] = []
         self._lock = threading.Lock()
@@ -80,7 +82,8 @@ class TensorRtExecutable:
         with self._lock:
             slots = list(self._slots)
         weights = int(self._engine.streamable_weights_size)
-        return weights + sum(slot.buffer_bytes for slot in slots)
+        own = 0 if self._has_our_memory else int(self._engine.device_memory_size_v2)
+        return weights + sum(own + slot.buffer_bytes for slot in slots)
 
     def read_kernels(self) -> bytes:
         """The kernels that the first slot has, compiled or given."""
@@ -139,19 +142,17 @@ class TensorRtExecutable:
         self._idle.put(None)
 
     def _make_slot(self) -> Slot:
-        managed = self._trt.ExecutionContextAllocationStrategy.USER_MANAGED  # without it, runs could not be captured
         with CALLING:
             config, cache = self._make_config() if self._flavour.has_runtime_cache else (None, None)
-            if config is not None:
-                config.set_execution_context_allocation_strategy(managed)
-            made = self._engine.create_execution_context(managed if config is None else config)
+            made = self._engine.create_execution_context(*[config] * (config is not None))
         if made is None:
             raise EngineRunError(
                 f"{self._flavour.title} gave no execution context",
                 why=self._read_error() or "most often the GPU's memory is full",
             )
-        scratch = int(self._engine.device_memory_size_v2)
-        context = TensorRtContext(self._trt, made, self.inputs, self.outputs, scratch, self._read_error)
+        context = TensorRtContext(self._trt, made, self.inputs, self.outputs, self._read_error)
+        if self._has_our_memory:
+            context.give_memory(int(self._engine.device_memory_size_v2))
         places = Places(context, int(self._engine.num_layers), self._device)
         return Slot(context, places, self._device, config, cache)
 
@@ -163,7 +164,10 @@ class TensorRtExecutable:
         them, and not 2 s; and none are compiled in threads behind our back (strategy LAZY).
         """
         trt, config = self._trt, self._engine.create_runtime_config()
-        config.cuda_graph_strategy = trt.CudaGraphStrategy.DISABLED  # its own is captured anew with each address
+        if self._has_our_memory:
+            config.set_execution_context_allocation_strategy(trt.ExecutionContextAllocationStrategy.USER_MANAGED)
+        else:
+            config.cuda_graph_strategy = trt.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
         strategies = trt.DynamicShapesKernelSpecializationStrategy
         config.dynamic_shapes_kernel_specialization_strategy = strategies.NONE if self._is_range else strategies.EAGER
         cache = config.create_runtime_cache()
