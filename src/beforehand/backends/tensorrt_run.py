@@ -153,7 +153,7 @@ class TensorRtExecutable:
         context = TensorRtContext(self._trt, made, self.inputs, self.outputs, self._read_error)
         if self._has_our_memory:
             context.give_memory(int(self._engine.device_memory_size_v2))
-        places = Places(context, int(self._engine.num_layers), self._device)
+        places = Places(context, int(self._engine.num_layers), self._device, keeps_graphs=self._has_our_memory)
         return Slot(context, places, self._device, config, cache)
 
     def _make_config(self) -> tuple[Any, Any]:
