@@ -24,6 +24,7 @@ from beforehand.precision.formats import BF16, FP16  # noqa: E402
 from beforehand.precision.join_layer_norm import join_layer_norm  # noqa: E402
 from beforehand.precision.onnx_graph import OnnxGraph  # noqa: E402
 from beforehand.precision.prepare_model import prepare_model  # noqa: E402
+from beforehand.precision.widen_softmax import widen_softmax  # noqa: E402
 
 CHANNELS = 6
 Arrays = dict[str, "np.ndarray[Any, Any]"]
@@ -420,3 +421,41 @@ def test_the_log_says_what_computes_in_what_and_why(tmp_path: pathlib.Path) -> N
     assert "in half precision: MatMul 4, Transpose 1" in told
     assert "Mul (a constant is out of the range) 1" in told
     assert "Softmax (operation) 1" in told
+
+
+@pytest.mark.parametrize("op", ["Softmax", "LogSoftmax"])
+@pytest.mark.parametrize("precision", ["FP32", "FP16"])
+def test_a_softmax_of_the_models_own_float16_is_summed_in_float32(
+    op: str, precision: str, tmp_path: pathlib.Path
+) -> None:
+    graph = helper.make_graph(
+        [helper.make_node(op, ["x"], ["p"], name="n/p", axis=-1), helper.make_node("Abs", ["p"], ["y"], name="n/y")],
+        "g", [helper.make_tensor_value_info("x", TensorProto.FLOAT16, [1, 70_000])],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT16, [1, 70_000]) for name in ("y", "p")],
+    )  # fmt: skip
+    file = str(tmp_path / "segment.onnx")
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8), file)
+    (tmp_path / "prepared").mkdir()
+    prepared = onnx.load(str(prepare_model(file, precision, tmp_path / "prepared").file))
+    onnx.checker.check_model(prepared, full_check=True)
+    assert computes_in(prepared, op) == {TensorProto.FLOAT}
+    x = np.zeros((1, 70_000), np.float16)
+    for place, found in enumerate(run(prepared, x=x)):
+        assert found.dtype == np.float16
+        wanted = {"Softmax": (1 / 70_000, 1 / 70_000), "LogSoftmax": (np.log(70_000), -np.log(70_000))}[op]
+        assert found.max() == pytest.approx(wanted[place], rel=2e-2)
+    half = OnnxGraph(file)
+    assert (widen_softmax(half), widen_softmax(half)) == (1, 0)
+
+
+def test_the_log_does_not_call_float32_what_has_other_types(tmp_path: pathlib.Path) -> None:
+    nodes = [
+        ("Cast", ["x"], ["h"], {"to": TensorProto.FLOAT16}),
+        ("Relu", ["h"], ["r"], {}),
+        ("Cast", ["r"], ["y"], {"to": 1}),
+    ]
+    file = save(tmp_path, nodes, {}, {"x": (TensorProto.FLOAT, [None, 4])}, ["y"])
+    (tmp_path / "prepared").mkdir()
+    told = prepare_model(file, "FP16", tmp_path / "prepared").describe()
+    assert "in float32: Cast (operation) 1" in told
+    assert "Relu" not in told
