@@ -261,6 +261,41 @@ def test_weights_are_turned_once(tmp_path: pathlib.Path) -> None:
     np.testing.assert_allclose(run(folded, x=x)[0], expected, rtol=1e-5)
 
 
+def test_gates_of_recurrent_layers_are_ordered_once_and_not_rounded(tmp_path: pathlib.Path) -> None:
+    units = 4
+    rng = np.random.default_rng(4)
+    constants = {
+        "kernel": rng.normal(size=(4 * units, 3)).astype(np.float32), "biases": rng.normal(size=(2, 4 * units)).astype(np.float32),
+        "again": rng.normal(size=(1, 4 * units, units)).astype(np.float32), "zeros": np.zeros(4 * units, np.float32),
+        "order": np.concatenate([np.arange(units) + units * gate for gate in (0, 3, 1, 2)]), "first": np.array([0]),
+        "row": np.array(1),
+    }  # fmt: skip
+    nodes = [
+        ("Gather", ["kernel", "order"], ["w"], {"axis": 0}),
+        ("Unsqueeze", ["w", "first"], ["w1"], {}),
+        ("Gather", ["biases", "row"], ["bias"], {}),
+        ("Gather", ["bias", "order"], ["b"], {"axis": 0}),
+        ("Concat", ["b", "zeros"], ["b2"], {"axis": 0}),
+        ("Unsqueeze", ["b2", "first"], ["b1"], {}),
+        ("LSTM", ["x", "w1", "again", "b1"], ["y"], {"hidden_size": units}),
+    ]
+    file = save(tmp_path, nodes, constants, {"x": (TensorProto.FLOAT, [5, 2, 3])}, ["y"])
+    x = draw(5, 2, 3)
+    expected = run(onnx.load(file), x=x)[0]
+    (tmp_path / "prepared").mkdir()
+    prepared = onnx.load(str(prepare_model(file, "FP16", tmp_path / "prepared").file))
+    assert count(prepared) == {"LSTM": 1}
+    np.testing.assert_allclose(run(prepared, x=x)[0], expected, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("places", [[0, 0], [[0, 1]]], ids=["twice", "of rank 2"])
+def test_rows_that_are_repeated_or_put_in_other_forms_are_left(places: Any, tmp_path: pathlib.Path) -> None:
+    nodes = [("Gather", ["w", "places"], ["g"], {}), ("Add", ["x", "g"], ["y"], {})]
+    constants = {"w": draw(3, 4), "places": np.array(places)}
+    model = OnnxGraph(save(tmp_path, nodes, constants, {"x": (TensorProto.FLOAT, [None, 4])}, ["y"]))
+    assert fold_constants(model) == 0
+
+
 def test_a_constant_that_is_an_output_keeps_its_name(tmp_path: pathlib.Path) -> None:
     nodes = [("Transpose", ["w"], ["t"], {}), ("MatMul", ["x", "t"], ["y"], {})]
     model = OnnxGraph(save(tmp_path, nodes, {"w": draw(4, 3)}, {"x": (TensorProto.FLOAT, [None, 3])}, ["y", "t"]))
