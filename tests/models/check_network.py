@@ -70,14 +70,23 @@ def check_description(found: NetworkDescription, graph: Any, spec: EngineSpec) -
     assert not ops["Erf"], "what is written out computes in float32"
     assert set(found.layers) <= {*COUNTED, *OTHERS}
     half = {"FP16": "float16", "BF16": "bfloat16"}.get(spec.precision, "float32")
+    own = list_halves(spec.onnx_file)  # what the model has in half precision by itself stays so
     floats = {layer: dtypes & FLOATS for layer, dtypes in found.dtypes.items()}
-    assert all(dtypes <= {"float32", half} for dtypes in floats.values()), floats
+    assert all(dtypes <= {"float32", half, *own} for dtypes in floats.values()), floats
     for layer in ("CONVOLUTION", "DECONVOLUTION"):
-        assert found.dtypes.get(layer, {half}) == {half}, layer
+        assert found.dtypes.get(layer, {half}) <= {half, *own}, layer
     loops = sum(ops[op] for op in ("GRU", "If", "Loop", "LSTM"))  # what is in them stays in float32
     recurrent = {"float32"} if loops else set()
-    assert found.dtypes.get("MATRIX_MULTIPLY", {half}) <= {half, *recurrent}
-    assert found.dtypes.get("ITERATOR", {"float32"}) == {"float32"}
+    assert found.dtypes.get("MATRIX_MULTIPLY", {half}) <= {half, *own, *recurrent}
+    assert found.dtypes.get("ITERATOR", {"float32"}) <= {"float32", *own}
+
+
+def list_halves(onnx_file: str) -> set[str]:
+    """The half precisions that values of the model have."""
+    graph = onnx.shape_inference.infer_shapes(onnx.load(onnx_file, load_external_data=False)).graph
+    kinds = {value.type.tensor_type.elem_type for value in (*graph.input, *graph.value_info, *graph.output)}
+    names = {onnx.TensorProto.FLOAT16: "float16", onnx.TensorProto.BFLOAT16: "bfloat16"}
+    return {name for kind, name in names.items() if kind in kinds}
 
 
 def read_approximation(gelu: Any) -> str:

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from beforehand.precision.cast_to_half import cast_to_half
-from beforehand.precision.choose_half import Choice
+from beforehand.precision.choose_half import OWN, Choice
 from beforehand.precision.fold_constants import fold_constants
 from beforehand.precision.fold_into_conv import fold_into_conv
 from beforehand.precision.fold_pads import fold_pads
@@ -16,6 +16,7 @@ from beforehand.precision.formats import HALVES
 from beforehand.precision.join_gelu import join_gelu
 from beforehand.precision.join_layer_norm import join_layer_norm
 from beforehand.precision.onnx_graph import OnnxGraph
+from beforehand.precision.widen_softmax import widen_softmax
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +45,7 @@ def prepare_model(onnx_file: str, precision: str, folder: pathlib.Path) -> Prepa
     model = OnnxGraph(onnx_file)
     fold_constants(model)
     norms, gelus, folded = join_layer_norm(model), join_gelu(model), fold_into_conv(model) + fold_pads(model)
+    widen_softmax(model)
     half = HALVES.get(precision)
     if half is None:
         return Prepared(model.write(folder), norms, gelus, folded, (), ())
@@ -54,5 +56,5 @@ def prepare_model(onnx_file: str, precision: str, folder: pathlib.Path) -> Prepa
 
 def _count(ops: Sequence[str], choice: Choice) -> tuple[tuple[tuple[str, int], ...], tuple[tuple[str, int], ...]]:
     in_half = Counter(op for op, chosen in zip(ops, choice.half, strict=True) if chosen)
-    in_float = Counter(f"{ops[place]} ({reason})" for place, reason in choice.reasons.items())
+    in_float = Counter(f"{ops[place]} ({reason})" for place, reason in choice.reasons.items() if reason != OWN)
     return tuple(in_half.most_common()), tuple(in_float.most_common())
