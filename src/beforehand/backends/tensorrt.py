@@ -119,6 +119,10 @@ class TensorRtBackend:
             )
         return precision
 
+    def resolve_rest(self, target: str) -> str:
+        """FP16, as every GPU that TensorRT runs on computes in it."""
+        return "FP16"
+
     def check_model(self, onnx_file: str) -> Refusal | None:
         """Have TensorRT's parser read the model, and look for layers that this TensorRT has no kernels of."""
         logger = tensorrt_build.make_logger(self._trt, is_silent=True)
