@@ -21,7 +21,7 @@ from beforehand.backends.make_aligned import make_aligned
 from beforehand.backends.openvino_errors import explain_refusal
 from beforehand.backends.openvino_forks import check_process, keep_core, keep_executable, note_use
 from beforehand.backends.openvino_precisions import MODES, check_compiled, find_arithmetic, find_rest, make_config
-from beforehand.backends.protocol import Probe, Refusal
+from beforehand.backends.protocol import Probe, Refusal, RunsOnCpu
 from beforehand.errors import BuildError, BuildForbiddenError
 from beforehand.records import UNBOUNDED, EngineSpec, ShapeSet
 
@@ -250,7 +250,7 @@ def _check_ends(model: Any, spec: EngineSpec) -> None:
             ) from None
 
 
-class OpenVinoExecutable:
+class OpenVinoExecutable(RunsOnCpu):
     """A compiled model with a pool of infer requests, one for each concurrent caller."""
 
     def __init__(self, compiled: Any, data: Any, input_names: Sequence[str], output_names: Sequence[str]) -> None:
@@ -264,11 +264,6 @@ class OpenVinoExecutable:
         self._large = self._find_large(compiled.outputs)
         self._idle: list[Any] = []
         keep_executable(self)
-
-    @property
-    def device_bytes(self) -> int:
-        """All of its memory is the CPU's."""
-        return 0
 
     @staticmethod
     def _find_port(ports: Sequence[Any], name: str) -> int:
