@@ -49,7 +49,7 @@ def _quantize(job: dict[str, Any]) -> str:
     from beforehand.precision.write_compactly import write_compactly  # noqa: PLC0415
 
     target = pathlib.Path(job["target"])
-    prepared = fold_model(job["onnx_file"])
+    prepared = fold_model(job["onnx_file"], has_gelu=False)
     keep_reduced(prepared.model)
     written = pathlib.Path.cwd() / "prepared"
     written.mkdir()

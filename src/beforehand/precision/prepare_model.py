@@ -41,26 +41,26 @@ class Prepared:
 
 @dataclasses.dataclass(frozen=True)
 class Folded:
-    """A model in float32 that computes the same with fewer nodes: how many norms were joined, how many nodes are gone."""
+    """A model in float32 that computes the same with fewer nodes: how many were joined to one, how many are gone."""
 
     model: OnnxGraph
     norms: int
+    gelus: int
     folded: int
 
 
-def fold_model(onnx_file: str) -> Folded:
-    """What is done in every precision, before anything is rounded or measured."""
+def fold_model(onnx_file: str, *, has_gelu: bool) -> Folded:
+    """What is done in every precision, before anything is rounded or measured; with Gelu, whose opset not all read, or without."""
     model = OnnxGraph(onnx_file)
     fold_constants(model)
-    norms = join_layer_norm(model)
-    return Folded(model, norms, fold_into_conv(model) + fold_pads(model))
+    norms, gelus = join_layer_norm(model), join_gelu(model) if has_gelu else 0
+    return Folded(model, norms, gelus, fold_into_conv(model) + fold_pads(model))
 
 
 def prepare_model(onnx_file: str, precision: str, folder: pathlib.Path) -> Prepared:
     """Write the model for `precision` ("FP16", "BF16"; anything else is float32) into `folder`, which is empty."""
-    start = fold_model(onnx_file)
-    model, norms, folded = start.model, start.norms, start.folded
-    gelus = join_gelu(model)
+    start = fold_model(onnx_file, has_gelu=True)
+    model, norms, gelus, folded = start.model, start.norms, start.gelus, start.folded
     half = HALVES.get(precision)
     if half is None:
         return Prepared(model.write(folder), norms, gelus, folded, (), ())
