@@ -13,12 +13,13 @@ from typing import Any
 import life_cycle
 import numpy as np
 import pytest
+import tensorflow as tf
 
 pytest.importorskip("nncf")
 
 import beforehand
 from beforehand.backends.describe_cpu import LEVELS, describe_this_cpu, find_limit
-from beforehand.backends.openvino_precisions import find_arithmetic
+from beforehand.backends.openvino_precisions import find_arithmetic, find_rest
 from beforehand.backends.registry import find_backend
 from beforehand.errors import CalibrationError, PrecisionError
 from beforehand.records import Manifest
@@ -246,6 +247,87 @@ def test_a_build_before_calibration_is_refused(made_model: Callable[[str], life_
     converter.convert()
     with pytest.raises(CalibrationError, match=r"BH123 calibrate\(\) was called although no calibration is needed"):
         converter.calibrate(lambda: iter(()))
+
+
+class Trained(tf.Module):
+    """As quantization-aware training leaves a model: fake quantisation of activations, and of weights by channel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        rng = np.random.default_rng(3)
+        self.kernel = tf.Variable(rng.normal(0, 0.2, (3, 3, 8, 16)).astype(np.float32))
+        self.dense = tf.Variable(rng.normal(0, 0.3, (16, 12)).astype(np.float32))
+
+        self.most = [np.abs(w.numpy()).max(axis=tuple(range(w.shape.rank - 1))) for w in (self.kernel, self.dense)]
+
+    @tf.function(input_signature=[tf.TensorSpec((None, 8, 8, 8), tf.float32, name="x")], autograph=False)
+    def serve(self, x: Any) -> Any:
+        quantize = tf.quantization.fake_quant_with_min_max_vars_per_channel
+        x = tf.quantization.fake_quant_with_min_max_vars(x, -2.0, 2.5)
+        kernel, dense = (
+            quantize(weights, -most, most, narrow_range=True)
+            for weights, most in zip((self.kernel, self.dense), self.most, strict=True)
+        )
+        x = tf.nn.relu(tf.nn.conv2d(x, kernel, 1, "SAME"))
+        x = tf.quantization.fake_quant_with_min_max_vars(x, 0.0, 4.0)
+        x = tf.reduce_mean(x, [1, 2])
+        return {"y": tf.matmul(tf.quantization.fake_quant_with_min_max_vars(x, 0.0, 1.0), dense)}
+
+
+def test_a_model_with_ranges_of_its_own_keeps_them(tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture) -> None:
+    module = Trained()
+    tf.saved_model.save(module, str(tmp_path / "source"), signatures={"serving_default": module.serve})
+    x = np.random.default_rng(5).uniform(-2, 2.5, (2, 8, 8, 8)).astype(np.float32)
+    expected = module.serve(tf.constant(x))["y"].numpy()
+    found = {}
+    for precision in ("INT8", "FP32"):
+        converter = beforehand.Converter(tmp_path / "source", precision_mode=precision, use_calibration=False)
+        converter.convert()
+        [engine] = converter.build(shapes={"x": x.shape})
+        converter.save(tmp_path / precision)
+        assert engine.precision == precision
+        with beforehand.load(tmp_path / precision) as alone:
+            found[precision] = alone(x=x)["y"]
+    # Steps of the last activation, 1 / 255, times what its channel weighs.
+    quantum = np.abs(module.dense.numpy()).sum(axis=0).max() / 255
+    assert np.abs(found["FP32"] - expected).max() < quantum
+    assert np.abs(found["INT8"] - expected).max() < quantum
+    assert caplog.records == []
+    [source] = read_manifest(layout.find_manifest(tmp_path / "INT8")).sources
+    assert (source.quantized_file, source.quantized_sha256) == (source.onnx_file, source.onnx_sha256)
+    opened = read_precisions(tmp_path / "INT8")
+    assert {opened["Convolution"], opened["FullyConnected"]} <= {"i8", "u8"}
+    assert set(read_precisions(tmp_path / "FP32").values()) == {"f32"}
+
+
+def read_precisions(folder: pathlib.Path) -> dict[str, str]:
+    """Of products, by OpenVINO's own account."""
+    [engine] = read_manifest(layout.find_manifest(folder)).engines
+    data = np.fromfile(folder / layout.ASSETS / engine.file, np.uint8)
+    opened = find_backend("openvino").load(data, engine.input_names, engine.output_names, precision=engine.precision)
+    told = {}
+    for op in opened._compiled.get_runtime_model().get_ops():  # type: ignore[attr-defined]
+        kind, precision = (
+            str(getattr(op.get_rt_info()[name], "value", op.get_rt_info()[name]))
+            for name in ("layerType", "runtimePrecision")
+        )
+        if kind in ("Convolution", "FullyConnected"):
+            told[kind] = precision
+    return told
+
+
+def test_without_calibration_and_without_ranges_it_is_no_int8_and_says_so(
+    made_model: Callable[[str], life_cycle.MadeModel], caplog: pytest.LogCaptureFixture
+) -> None:
+    converter = beforehand.Converter(made_model("mlp").folder, precision_mode="INT8", use_calibration=False)
+    converter.convert()
+    [engine] = converter.build(shapes={"wide": (1, 6), "deep": (1, 10)})
+    assert engine.precision == find_rest(describe_this_cpu())
+    [text] = [record.getMessage() for record in caplog.records if "ranges" in record.getMessage()]
+    assert text == (
+        "TRTEngineOp_000_000 has no ranges in the graph, and use_calibration is False: "
+        f"built in {find_rest(describe_this_cpu())}"
+    )
 
 
 def test_the_command_line_calibrates(calibrated: Calibrated, tmp_path: pathlib.Path) -> None:

@@ -158,6 +158,15 @@ def test_every_product_has_its_operands_quantised(case: Case) -> None:
         assert {find_maker(name) for name in node.input[:2]} == {"DequantizeLinear"}, node.name
 
 
+def test_zero_points_are_of_uint8(case: Case) -> None:
+    constants = {t.name: t for t in onnx.load(case.quantized.quantized_file).graph.initializer}
+    graph = onnx.load(case.quantized.quantized_file).graph
+    for node in graph.node:
+        if node.op_type == "QuantizeLinear":
+            zero = numpy_helper.to_array(constants[node.input[2]])
+            assert zero.dtype == np.uint8 or not zero.any()
+
+
 def test_weights_are_references_to_the_segments_own_file(case: Case) -> None:
     graph = onnx.load(case.quantized.quantized_file, load_external_data=False).graph
     inline = [tensor for tensor in graph.initializer if tensor.data_location != TensorProto.EXTERNAL]

@@ -20,7 +20,15 @@ from beforehand.backends.import_openvino import import_openvino
 from beforehand.backends.make_aligned import make_aligned
 from beforehand.backends.openvino_errors import explain_refusal
 from beforehand.backends.openvino_forks import check_process, keep_core, keep_executable, note_use
-from beforehand.backends.openvino_precisions import MODES, check_compiled, find_arithmetic, find_rest, make_config
+from beforehand.backends.openvino_precisions import (
+    IN_FLOAT,
+    MODES,
+    check_compiled,
+    find_arithmetic,
+    find_rest,
+    make_config,
+)
+from beforehand.backends.openvino_reverted import revert_kept
 from beforehand.backends.protocol import Probe, Refusal, RunsOnCpu
 from beforehand.errors import BuildError, BuildForbiddenError
 from beforehand.records import UNBOUNDED, EngineSpec, ShapeSet
@@ -116,6 +124,10 @@ class OpenVinoBackend:
 
     def build(self, spec: EngineSpec, report: Callable[[str], None] = lambda phase: None) -> bytes:
         """Compile the segment's ONNX model at the spec's shapes and export it."""
+        with revert_kept(spec) as changed:
+            return self._build(changed, report)
+
+    def _build(self, spec: EngineSpec, report: Callable[[str], None]) -> bytes:
         if environment.is_build_forbidden():
             raise BuildForbiddenError("OpenVINO was asked to compile", cause=causes.FORBIDDEN, segment=spec.segment)
         note_use()
@@ -127,6 +139,8 @@ class OpenVinoBackend:
         report("compiling")
         target = spec.target or describe_this_cpu()
         config = make_config(spec.precision, _HINTS["latency"], target)
+        if spec.precision != "INT8" and any(op.get_type_name() == "FakeQuantize" for op in model.get_ops()):
+            config |= IN_FLOAT  # the ranges of a model that was trained for INT8 are no wish for it
         compiled = self._core.compile_model(model, _DEVICE, config)
         check_compiled(compiled, spec.precision, target)
         exported = compiled.export_model()

@@ -30,6 +30,8 @@ class Arithmetic:
     features: frozenset[str]
 
 
+# No products of int8, though the model be quantised: a property that OpenVINO does not document, but takes.
+IN_FLOAT = {"LP_TRANSFORMS_MODE": "NO"}
 _FP16_LEVELS = frozenset({"avx512_fp16", "amx", "amx_fp16"})
 _VNNI_LEVELS = _FP16_LEVELS | {"avx512_bf16", "avx512_vnni", "avx2_vnni_2", "avx2_vnni"}
 # AVX512 without BF16 units can have bf16 by conversions to float32 and back, AVX2 has no kernels for it in some models: no
