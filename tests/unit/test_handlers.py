@@ -35,8 +35,29 @@ NEAR_ZERO = np.array([-1e-6, -1e-8, 0.0, 1e-12, 1e-7, 3e-4], np.float32)
 IDS = np.array([2, 0, 1, -1, 2], np.int32)
 SORTED = np.array([0, 0, 1, 3, 3], np.int32)
 
+
+def fake_quant_channels(x: Any, **more: Any) -> Any:
+    return tf.quantization.fake_quant_with_min_max_vars_per_channel(x, [-1.0, -2.0, 0.0], [1.0, 1.5, 3.0], **more)
+
+
+# Values a tenth of a step from halves between two: there either step may be meant.
+def away_from_halves(*shape: int, scale: Any) -> Any:
+    return ((wholes(*shape, low=-200, high=200) + floats(*shape, low=-0.4, high=0.4)) * scale).astype(np.float32)
+
+
 CASES: dict[str, tuple[Any, ...]] = {
     "where keeps what it does not choose out": (lambda x: tf.where(x > 0, tf.math.log(x), 0.0), floats(20)),
+    "fake quantisation": (
+        lambda x: tf.quantization.fake_quant_with_min_max_vars(x, -1.0, 2.0), away_from_halves(60, scale=3 / 255)),
+    "fake quantisation with limits of one sign": (
+        lambda x: tf.quantization.fake_quant_with_min_max_args(x, 0.0, 6.0), away_from_halves(60, scale=6 / 255)),
+    "fake quantisation of a symmetric range": (
+        lambda x: tf.quantization.fake_quant_with_min_max_args(x, -1.0, 1.0), away_from_halves(60, scale=2 / 255)),
+    "fake quantisation by channels": (
+        fake_quant_channels, away_from_halves(20, 3, scale=np.array([2.0, 3.5, 3.0]) / 255)),
+    "fake quantisation of a narrow range": (
+        lambda x: tf.quantization.fake_quant_with_min_max_args(x, -1.0, 1.0, narrow_range=True),
+        np.clip(away_from_halves(60, scale=2 / 254), -1, 1)),
     "where of infinities": (lambda x: tf.where(x > 0, 1 / x, x), np.array([0, 1, -2], np.float32)),
     "where of truths": (lambda x, y: tf.where(x, y, ~y), wholes(9) > 0, wholes(9) > 0),
     "the first Select by rows": (lambda c, x, y: raw.Select(condition=c, x=x, y=y), wholes(3) > 0, floats(3, 4), floats(3, 4)),
@@ -104,6 +125,21 @@ def test_the_sign_of_zero_is_seen_as_keras_asks_for_it() -> None:
 
 
 REFUSED: dict[str, tuple[Callable[..., Any], Any, str]] = {
+    "fake quantisation to nothing": (
+        lambda x: tf.quantization.fake_quant_with_min_max_vars(x, 0.0, 0.0),
+        floats(9),
+        "its limits hold nothing",
+    ),
+    "fake quantisation to 4 bits": (
+        lambda x: tf.quantization.fake_quant_with_min_max_vars(x, -1.0, 1.0, num_bits=4),
+        floats(9),
+        "only 8 bits",
+    ),
+    "fake quantisation by what comes in": (
+        lambda x: tf.quantization.fake_quant_with_min_max_vars(x, -1.0, x[0]),
+        floats(9),
+        "its limits are no constants",
+    ),
     "sums of bytes": (lambda x: x + x, wholes(3, dtype=np.int8), "8-bit"),
     "a shift to the right": (lambda x: raw.RightShift(x=x, y=x), wholes(3), "shifts unsigned"),
     "an einsum of one": (

@@ -113,6 +113,9 @@ class Backend(Protocol):
             PrecisionError: BH103, the target cannot have it.
         """
 
+    def resolve_rest(self, target: str) -> str:
+        """In INT8, the precision of what is not quantised: of parts of engines, and of engines of which nothing is."""
+
     def check_model(self, onnx_file: str) -> Refusal | None:
         """Whether this ONNX model can be built at all, cheaply: it is asked of every segment of every conversion."""
 

@@ -31,7 +31,7 @@ class TensorRtBackend:
 
     name: ClassVar[str]
     flavour: ClassVar[Flavour]
-    precisions: ClassVar[tuple[str, ...]] = ("FP32", "TF32", "FP16", "BF16")
+    precisions: ClassVar[tuple[str, ...]] = ("FP32", "TF32", "FP16", "BF16", "INT8")
     dtypes: ClassVar[frozenset[str]] = frozenset({"float32", "float16", "int32", "int64", "bool", "uint8"})
 
     @functools.cached_property
@@ -106,7 +106,7 @@ class TensorRtBackend:
         return f"sm_{cuda.find_gpus()[0][0].capability}"
 
     def resolve_precision(self, precision: str, target: str) -> str:
-        """All but INT8: what the GPU that runs the engine lacks, TensorRT refuses there.
+        """Each as it is: what the GPU that runs the engine lacks, TensorRT refuses there.
 
         Raises:
             PrecisionError: BH103.
@@ -114,10 +114,20 @@ class TensorRtBackend:
         if precision not in self.precisions:
             raise PrecisionError(
                 f"precision_mode {precision} is not available with the backend {self.name}",
-                why="this release does not calibrate yet, and never takes another precision without being asked",
+                why="no precision is taken without being asked for",
                 advice="one of " + ", ".join(self.precisions),
             )
+        if precision == "INT8" and not self.flavour.is_since(self.flavour.int8_without_gpu) and not cuda.find_gpus()[0]:
+            raise PrecisionError(
+                f"precision_mode INT8 is not available with the backend {self.name} {self.find_version()} on this machine",
+                why="that release builds products of int8 only where a GPU is",
+                advice=f"{'.'.join(map(str, self.flavour.int8_without_gpu))} or later, a machine with a GPU, or FP16",
+            )
         return precision
+
+    def resolve_rest(self, target: str) -> str:
+        """FP16, as every GPU that TensorRT runs on computes in it."""
+        return "FP16"
 
     def check_model(self, onnx_file: str) -> Refusal | None:
         """Have TensorRT's parser read the model, and look for layers that this TensorRT has no kernels of."""
@@ -131,7 +141,9 @@ class TensorRtBackend:
             raise BuildForbiddenError(
                 f"{self.flavour.title} was asked to build", cause=causes.FORBIDDEN, segment=spec.segment
             )
-        engine = tensorrt_build.build_engine(self._trt, spec, self._list_capabilities(spec), report)
+        engine = tensorrt_build.build_engine(
+            self._trt, spec, self._list_capabilities(spec), report, self.flavour.list_int8_ops()
+        )
         if not spec.kernels:
             return engine
         report("compiling kernels")

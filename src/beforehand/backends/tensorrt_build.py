@@ -6,7 +6,7 @@ import dataclasses
 import pathlib
 import re
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from beforehand import causes
@@ -97,7 +97,13 @@ def _describe_error(error: Any) -> str:
     return f"TensorRT's parser does not take {error.node_operator() or 'the model'} ({error.code().name}){told}"
 
 
-def build_engine(trt: Any, spec: EngineSpec, capabilities: Sequence[str], report: Callable[[str], None]) -> bytes:
+def build_engine(
+    trt: Any,
+    spec: EngineSpec,
+    capabilities: Sequence[str],
+    report: Callable[[str], None],
+    int8_ops: Collection[str] = (),
+) -> bytes:
     """The serialized engine.
 
     Args:
@@ -105,6 +111,7 @@ def build_engine(trt: Any, spec: EngineSpec, capabilities: Sequence[str], report
         spec: What to build.
         capabilities: Names of `trt.ComputeCapability` to build for; none: those that TensorRT takes by itself.
         report: Gets the phases.
+        int8_ops: ONNX's types of nodes that may be quantised; none: all.
 
     Raises:
         BuildError: BH401.
@@ -113,7 +120,7 @@ def build_engine(trt: Any, spec: EngineSpec, capabilities: Sequence[str], report
     builder = trt.Builder(logger)
     # The parser reads the weights in their files: they are there until the engine is built.
     with tempfile.TemporaryDirectory(prefix="beforehand-onnx-") as folder:
-        onnx_file = _prepare(spec, pathlib.Path(folder))
+        onnx_file = _prepare(spec, pathlib.Path(folder), int8_ops)
         parsed = parse(trt, logger, builder, onnx_file)
         if parsed.refusal is not None:
             raise BuildError(
@@ -138,7 +145,7 @@ def build_engine(trt: Any, spec: EngineSpec, capabilities: Sequence[str], report
     return bytes(memoryview(engine))
 
 
-def _prepare(spec: EngineSpec, folder: pathlib.Path) -> str:
+def _prepare(spec: EngineSpec, folder: pathlib.Path, int8_ops: Collection[str]) -> str:
     """The ONNX file for the precision wanted; what was done to it goes into the build's log."""
     try:
         from beforehand.precision.prepare_model import prepare_model  # noqa: PLC0415 (needs onnx, an extra)
@@ -147,8 +154,14 @@ def _prepare(spec: EngineSpec, folder: pathlib.Path) -> str:
             f"engines of {spec.backend} cannot be built here", cause=causes.UNSUPPORTED,
             why=f"the passes before the builder need onnx ({error})", advice="pip install 'beforehand[convert]'",
         ) from error  # fmt: skip
-    prepared = prepare_model(spec.onnx_file, spec.precision, folder)
+    prepared = prepare_model(spec.onnx_file, spec.precision, folder, spec.kept, int8_ops)
     print(prepared.describe(), flush=True)  # noqa: T201
+    if spec.precision == "INT8" and not prepared.quantized:
+        raise BuildError(
+            f"nothing of {spec.segment} runs in INT8 with this release of {spec.backend}", cause=causes.UNSUPPORTED,
+            why="it has no convolutions of int8" if int8_ops else "no node is quantised",
+            advice='precision_mode="FP16", or a later release (docs/precision.md)',
+        )  # fmt: skip
     return str(prepared.file)
 
 

@@ -6,6 +6,7 @@ import dataclasses
 import importlib
 import importlib.metadata
 import importlib.util
+import re
 from typing import Any
 
 
@@ -23,6 +24,8 @@ class Flavour:
         has_runtime_cache: Whether kernels are compiled on the GPU at first use, and that work can be kept.
         without_kernels: Types of layers that its builder takes, and has nothing to run by.
         where_else: What to do where it does not run on a GPU.
+        int8_without_gpu: The first release that builds products of int8 on a machine that has no GPU.
+        int8_convolutions: The first release that has convolutions of int8.
     """
 
     name: str
@@ -34,6 +37,8 @@ class Flavour:
     has_runtime_cache: bool
     without_kernels: tuple[str, ...]
     where_else: str
+    int8_without_gpu: tuple[int, ...] = ()
+    int8_convolutions: tuple[int, ...] = ()
 
     def find_module(self) -> str:
         """The name of the module that is installed; empty if there is none. Nothing is imported."""
@@ -47,6 +52,15 @@ class Flavour:
             except importlib.metadata.PackageNotFoundError:
                 continue
         return ""
+
+    def is_since(self, release: tuple[int, ...]) -> bool:
+        """Whether the release that is installed is this one or a later one."""
+        numbers = re.findall(r"\d+", self.find_version())
+        return tuple(map(int, numbers[: len(release)])) >= release
+
+    def list_int8_ops(self) -> frozenset[str]:
+        """ONNX's types of nodes that may be quantised; none: all may."""
+        return frozenset() if self.is_since(self.int8_convolutions) else frozenset({"Gemm", "MatMul"})
 
     def import_module(self) -> Any:
         """The module.
@@ -73,6 +87,8 @@ RTX = Flavour(
     without_kernels=("NMS", "NON_ZERO"),  # of 1.4.0.76: "has no runners that implement it"
     where_else="TensorRT (`beforehand[tensorrt]`, from the vendor's own index) is for data-centre GPUs such as Hopper's; of "
     "TensorRT-RTX, 1.4.0.76 was seen to run on an H100 and 1.7.1.116 refuses it",
+    int8_without_gpu=(1, 5),  # 1.4.0.76 looks for the GPU of the machine
+    int8_convolutions=(1, 7),  # 1.4.0.76, 1.5.0.114 and 1.6.1.120 fail: "cudnn_impl.cpp: CHECK(dtype == ...)"
 )
 DATA_CENTRE = Flavour(
     "tensorrt",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -42,11 +42,12 @@ def cut_segment(graph: FlatGraph, segment: Segment, tensors: Mapping[str, Tensor
         spec = tensors[tensor] if segment.inputs[index].shape is None else segment.inputs[index]
         cut.node.append(make_placeholder(f"input_{index}", spec.dtype, spec.shape))
     large: list[tuple[str, Weight]] = []
+    quantized = _find_quantized(graph.graph_def.node)
     for name in segment.constants:
         weight = weights.get(name)
         if weight is None:
             cut.node.append(_redirect(nodes[name], {}))
-        elif np.prod(weight.shape, dtype=np.int64) <= SMALL_WEIGHT_ELEMENTS:
+        elif np.prod(weight.shape, dtype=np.int64) <= SMALL_WEIGHT_ELEMENTS and name not in quantized:
             cut.node.append(make_constant(name, read(weight)))
         else:
             placeholder = f"weight_{len(large)}"
@@ -60,6 +61,20 @@ def cut_segment(graph: FlatGraph, segment: Segment, tensors: Mapping[str, Tensor
     return CutSegment(
         _fold_constants(cut, outputs), tuple(renamed[t] for t in segment.input_tensors), outputs, tuple(large)
     )
+
+
+def _find_quantized(nodes: Iterable[Any]) -> set[str]:
+    """What goes into a fake quantisation, as it is or through identities: it is not computed, or its range would be lost."""
+    by_name = {node.name: node for node in nodes}
+    found = set()
+    for node in by_name.values():
+        if not node.op.startswith("FakeQuantWithMinMax"):
+            continue
+        name = node.input[0].partition(":")[0]
+        while name in by_name and by_name[name].op == "Identity":
+            name = by_name[name].input[0].partition(":")[0]
+        found.add(name)
+    return found
 
 
 def _redirect(node: Any, renamed: Mapping[str, str]) -> Any:

@@ -10,6 +10,7 @@ from beforehand.graph.nodes import FindOpDef
 from beforehand.lower.cut_segment import ReadWeight, cut_segment
 from beforehand.lower.find_inexact import find_inexact
 from beforehand.lower.merge_dilations import merge_dilations
+from beforehand.lower.pair_quantization import pair_quantization
 from beforehand.lower.translate import translate
 from beforehand.lower.write_onnx import write_onnx
 from beforehand.records import FlatGraph, LoweredSegment, Segment, TensorSpec
@@ -45,10 +46,14 @@ def lower_segment(
             nodes=tuple(inexact),
             why="; ".join(dict.fromkeys(inexact.values())),
         )
-    written = write_onnx(translate(cut), cut, read, folder)
+    model = translate(cut)
+    pair_quantization(model.graph, frozenset(name for name, _ in cut.weights))
+    written = write_onnx(model, cut, read, folder)
+    onnx_file = str(folder / layout.ONNX_MODEL)
+    has_ranges = any(node.op_type == "QuantizeLinear" for node in model.graph.node)
     return LoweredSegment(
         segment,
-        str(folder / layout.ONNX_MODEL),
+        onnx_file,
         tuple(tensor.removesuffix(":0") for tensor in cut.inputs),
         tuple(f"output_{index}" for index in range(len(cut.outputs))),
         written.digest,
@@ -56,4 +61,6 @@ def lower_segment(
         written.onnx_sha256,
         written.weights_sha256,
         written.bytes,
+        onnx_file if has_ranges else "",
+        written.onnx_sha256 if has_ranges else "",
     )

@@ -18,18 +18,21 @@ from beforehand.precision.formats import Half
 from beforehand.precision.onnx_graph import FLOAT, OnnxGraph, list_captured
 
 # Fast in half precision, with sums in float32 inside of them.
-EAGER = frozenset({"Conv", "ConvTranspose", "Einsum", "Gemm", "MatMul"})
+EAGER = frozenset({"Conv", "ConvTranspose", "DequantizeLinear", "Einsum", "Gemm", "MatMul"})
+# Of them, with QuantizeLinear, scales have been rounded to half precision before (adapt_quantized.py).
+_QUANTISING = frozenset({"DequantizeLinear", "QuantizeLinear"})
+_FIRST_QUANTISING = 19  # the opset in which their scales may be in half precision
 # As exact in half precision as their inputs, but for one rounding: they follow what they read.
 TOLERANT = frozenset({
     "Abs", "Add", "AveragePool", "Clip", "Concat", "DepthToSpace", "Div", "Elu", "Erf", "Expand", "Flatten", "Gather",
     "GatherElements", "GatherND", "Gelu", "GlobalAveragePool", "GlobalMaxPool", "HardSigmoid", "HardSwish", "Identity",
-    "LayerNormalization", "LeakyRelu", "Max", "MaxPool", "Min", "Mul", "Neg", "Pad", "PRelu", "ReduceMax", "ReduceMean",
+    "LayerNormalization", "LeakyRelu", "Max", "MaxPool", "Min", "Mul", "Neg", "Pad", "PRelu", "QuantizeLinear", "ReduceMax", "ReduceMean",
     "ReduceMin", "Relu", "Reshape", "Resize", "Selu", "Sigmoid", "Slice", "Softsign", "SpaceToDepth", "Split", "Squeeze",
     "Sub", "Tanh", "Tile", "Transpose", "Unsqueeze", "Where",
 })  # fmt: skip
 # Whatever goes in, what comes out is small.
 _BOUNDING = frozenset({
-    "Clip", "Erf", "HardSigmoid", "LayerNormalization", "Sigmoid", "Sign", "Sin", "Cos", "Softmax", "Softsign", "Tanh",
+    "Clip", "Erf", "HardSigmoid", "LayerNormalization", "QuantizeLinear", "Sigmoid", "Sign", "Sin", "Cos", "Softmax", "Softsign", "Tanh",
 })  # fmt: skip
 # Inputs that stay in float32 in a node of half precision: scales and regions of Resize.
 ALWAYS_FLOAT: Mapping[str, tuple[int, ...]] = {"Resize": (1, 2)}
@@ -84,7 +87,8 @@ class _Chooser:
         """The first counts: those of the range come before those of the operation, for what they say of its outputs."""
         types = self._types
         known = all(name in types for name in (*node.input, *node.output) if name)
-        if not known or next(list_captured(node), None):
+        is_late = node.op_type in _QUANTISING and self._model.opset < _FIRST_QUANTISING
+        if not known or is_late or next(list_captured(node), None):
             yield OPERATION
             return
         if all(types[name] != FLOAT for name in node.output if name):
@@ -106,6 +110,8 @@ class _Chooser:
 
     def _has_lost_constant(self, node: Any) -> bool:
         """Whether a constant of the node does not survive in half precision."""
+        if node.op_type in _QUANTISING:
+            return False
         kept = ALWAYS_FLOAT.get(node.op_type, ())
         for index, name in enumerate(node.input):
             if index in kept or not self._model.is_constant(name) or self._types[name] != FLOAT:

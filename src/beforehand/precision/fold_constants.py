@@ -1,4 +1,4 @@
-"""Weights that the graph turns, reshapes or puts together before it reads them, so once: builders want kernels as constants.
+"""Weights that the graph turns, reshapes, scales or puts together before it reads them, made once: builders want constants.
 
 Gates of recurrent layers are reordered so; left in the graph, they would be rounded with it where the layer is not.
 """
@@ -8,24 +8,39 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from onnx import TensorProto, helper
+from onnx.reference import ReferenceEvaluator
 
-from beforehand.precision.onnx_graph import OnnxGraph
+from beforehand.precision.onnx_graph import FLOAT, OnnxGraph, Origin
 
-_OPS = ("Concat", "Gather", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
+_OPS = ("Concat", "Gather", "Mul", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
+# Computed where they give a few whole numbers: the shape that a weight is brought to, from its own.
+_OF_SIZES = frozenset({
+    "Add", "Cast", "Concat", "Div", "Gather", "Mul", "ReduceProd", "Shape", "Slice", "Squeeze", "Sub", "Unsqueeze",
+})  # fmt: skip
+_MOST_SIZES = 64
 
 
 def fold_constants(model: OnnxGraph) -> int:
-    """Fold what only moves elements of constants; how many nodes are gone. Requires nodes in topological order, and keeps them so."""
+    """Fold layout changes and products of constants, and sizes that follow from constants; how many nodes are gone.
+
+    Requires nodes in topological order, and keeps them so.
+    """
     kept: list[Any] = []
     renamed: dict[str, str] = {}
     for node in model.graph.node:
-        value = _compute(model, [renamed.get(name, name) for name in node.input], node)
-        if value is None:
+        inputs = [renamed.get(name, name) for name in node.input]
+        sizes = _compute_sizes(model, inputs, node)
+        value = _compute(model, inputs, node) if sizes is None else None
+        if sizes is not None:
+            element_type = helper.np_dtype_to_tensor_dtype(sizes.dtype)
+            renamed[node.output[0]] = model.add_constant(node.output[0], sizes, element_type)
+        elif value is None:
             kept.append(node)
         else:
-            renamed[node.output[0]] = model.add_constant(
-                node.output[0], value, model.find_constant_type(renamed.get(node.input[0], node.input[0]))
-            )
+            element_type = model.find_constant_type(inputs[0])
+            origin = _describe_origin(model, inputs, node, value)
+            renamed[node.output[0]] = model.add_constant(node.output[0], value, element_type, origin)
     count = len(model.graph.node) - len(kept)
     if count:
         model.replace_nodes(kept)
@@ -33,10 +48,37 @@ def fold_constants(model: OnnxGraph) -> int:
     return count
 
 
+def _compute_sizes(model: OnnxGraph, inputs: list[str], node: Any) -> np.ndarray[Any, Any] | None:
+    if node.op_type not in _OF_SIZES or not all(map(model.is_constant, inputs)):
+        return None
+    values = [np.asarray(model.read(name)) for name in inputs]
+    is_shape = node.op_type == "Shape"
+    if not is_shape and any(value.dtype.kind != "i" or value.size > _MOST_SIZES for value in values):
+        return None
+    feeds = {f"i{place}": value for place, value in enumerate(values)}
+    one = helper.make_node(node.op_type, list(feeds), ["o"])
+    one.attribute.extend(node.attribute)
+    infos = [
+        helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(value.dtype), value.shape)
+        for name, value in feeds.items()
+    ]
+    graph = helper.make_graph([one], "sizes", infos, [helper.make_tensor_value_info("o", TensorProto.UNDEFINED, None)])
+    result = np.asarray(ReferenceEvaluator(model.make_model(graph)).run(None, feeds)[0])
+    return result if result.dtype.kind == "i" and result.size <= _MOST_SIZES else None
+
+
 def _compute(model: OnnxGraph, inputs: list[str], node: Any) -> np.ndarray[Any, Any] | None:
     if node.op_type not in _OPS or not all(map(model.is_constant, inputs)):
         return None
     values = [np.asarray(model.read(name)) for name in inputs]
+    if node.op_type == "Mul":
+        is_float = all(model.find_constant_type(name) == FLOAT for name in inputs)
+        return np.multiply(*values) if is_float else None
+    return _move(node, values)
+
+
+def _move(node: Any, values: list[np.ndarray[Any, Any]]) -> np.ndarray[Any, Any] | None:
+    """The same elements in another order or shape."""
     attributes = {attribute.name: attribute for attribute in node.attribute}
     if node.op_type == "Transpose":
         return np.transpose(values[0], list(attributes["perm"].ints) if attributes else None)
@@ -44,7 +86,7 @@ def _compute(model: OnnxGraph, inputs: list[str], node: Any) -> np.ndarray[Any, 
         return np.concatenate(values, attributes["axis"].i)
     if node.op_type == "Gather":
         return _gather(values[0], values[1], attributes["axis"].i if attributes else 0)
-    if len(inputs) != 2 or node.attribute:  # Squeeze of every 1, and Reshape that copies no zeros
+    if len(values) != 2 or node.attribute:  # Squeeze of every 1, and Reshape that copies no zeros
         return None
     return _reshape(node.op_type, values[0], values[1].reshape(-1).tolist())
 
@@ -59,3 +101,15 @@ def _reshape(op: str, value: np.ndarray[Any, Any], wanted: list[int]) -> np.ndar
     if op == "Reshape":
         return value.reshape([value.shape[i] if size == 0 else size for i, size in enumerate(wanted)])
     return np.squeeze(value, tuple(wanted)) if op == "Squeeze" else np.expand_dims(value, tuple(wanted))
+
+
+def _describe_origin(model: OnnxGraph, inputs: list[str], node: Any, value: np.ndarray[Any, Any]) -> Origin | None:
+    """How the weight follows from one that is kept; None of what was put together, which is kept itself."""
+    if node.op_type == "Transpose":
+        axes = next((list(a.ints) for a in node.attribute if a.name == "perm"), list(range(value.ndim))[::-1])
+        return Origin(inputs[0], "Transpose", np.array(axes, np.int64))
+    if node.op_type == "Mul":
+        return Origin(inputs[0], "Mul", np.asarray(model.read(inputs[1])))
+    if node.op_type in ("Concat", "Gather"):
+        return None
+    return Origin(inputs[0], "Reshape", np.array(value.shape, np.int64))

@@ -5,17 +5,19 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
+from beforehand.precision.adapt_quantized import adapt_quantized
 from beforehand.precision.cast_to_half import cast_to_half
 from beforehand.precision.choose_half import OWN, Choice
 from beforehand.precision.fold_constants import fold_constants
 from beforehand.precision.fold_into_conv import fold_into_conv
 from beforehand.precision.fold_pads import fold_pads
-from beforehand.precision.formats import HALVES
+from beforehand.precision.formats import FP16, HALVES
 from beforehand.precision.join_gelu import join_gelu
 from beforehand.precision.join_layer_norm import join_layer_norm
 from beforehand.precision.onnx_graph import OnnxGraph
+from beforehand.precision.revert_nodes import list_quantized, revert_nodes
 from beforehand.precision.widen_softmax import widen_softmax
 
 
@@ -29,6 +31,7 @@ class Prepared:
     folded: int
     in_half: tuple[tuple[str, int], ...]
     in_float: tuple[tuple[str, int], ...]
+    quantized: int = 0
 
     def describe(self) -> str:
         """One line for each kind of thing that was done."""
@@ -37,21 +40,55 @@ class Prepared:
         for words, counted in (("half precision", self.in_half), ("float32", self.in_float)):
             if counted:
                 lines.append(f"in {words}: " + ", ".join(f"{name} {count}" for name, count in counted))
+        if self.quantized:
+            lines.append(f"of quantised values: {self.quantized}")
         return "\n".join(lines)
 
 
-def prepare_model(onnx_file: str, precision: str, folder: pathlib.Path) -> Prepared:
-    """Write the model for `precision` ("FP16", "BF16"; anything else is float32) into `folder`, which is empty."""
+@dataclasses.dataclass(frozen=True)
+class Folded:
+    """A model in float32 that computes the same with fewer nodes: how many were joined to one, how many are gone."""
+
+    model: OnnxGraph
+    norms: int
+    gelus: int
+    folded: int
+
+
+def fold_model(onnx_file: str, *, has_gelu: bool) -> Folded:
+    """What is done in every precision, before anything is rounded or measured; with Gelu, whose opset not all read, or without."""
     model = OnnxGraph(onnx_file)
     fold_constants(model)
-    norms, gelus, folded = join_layer_norm(model), join_gelu(model), fold_into_conv(model) + fold_pads(model)
+    norms, gelus = join_layer_norm(model), join_gelu(model) if has_gelu else 0
+    folded = fold_into_conv(model) + fold_pads(model)
     widen_softmax(model)
-    half = HALVES.get(precision)
+    return Folded(model, norms, gelus, folded)
+
+
+def prepare_model(
+    onnx_file: str, precision: str, folder: pathlib.Path, kept: Sequence[str] = (), int8_ops: Collection[str] = ()
+) -> Prepared:
+    """Write the model for `precision` ("FP16", "BF16"; "INT8", whose rest is FP16; anything else is float32) into `folder`, which is empty.
+
+    In INT8, nodes whose names are `kept`, and those of other types than `int8_ops` if these are given, are not quantised.
+    """
+    start = fold_model(onnx_file, has_gelu=True)
+    model, norms, gelus, folded = start.model, start.norms, start.gelus, start.folded
+    quantized = _quantize(model, kept, int8_ops) if precision == "INT8" else 0
+    half = FP16 if precision == "INT8" else HALVES.get(precision)
     if half is None:
         return Prepared(model.write(folder), norms, gelus, folded, (), ())
     ops = [node.op_type for node in model.graph.node]
     choice = cast_to_half(model, half)
-    return Prepared(model.write(folder), norms, gelus, folded, *_count(ops, choice))
+    return Prepared(model.write(folder), norms, gelus, folded, *_count(ops, choice), quantized)
+
+
+def _quantize(model: OnnxGraph, kept: Sequence[str], int8_ops: Collection[str]) -> int:
+    """How many nodes compute with quantised values."""
+    others = [node.name for node in list_quantized(model) if int8_ops and node.op_type not in int8_ops]
+    revert_nodes(model, {*kept, *others})
+    adapt_quantized(model)
+    return len(list_quantized(model))
 
 
 def _count(ops: Sequence[str], choice: Choice) -> tuple[tuple[tuple[str, int], ...], tuple[tuple[str, int], ...]]:

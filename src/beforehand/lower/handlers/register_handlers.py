@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import importlib
 
-_MODULES = ("choose", "elementwise", "make_tensors", "scatter", "sign_bit", "whole_numbers")
+_MODULES = ("choose", "elementwise", "fake_quant", "make_tensors", "scatter", "sign_bit", "whole_numbers")
 
 
 @functools.cache
