@@ -289,6 +289,7 @@ class EngineSpec:
     `graph` is the digest of the segment (`LoweredSegment.digest`), `weight_bytes` the size of its two files, and
     `onnx_sha256` and `weights_sha256` their hashes, by which the build knows that they are whole; empty: not checked.
     `kernels` is the device whose kernels are compiled into the engine (`sm_90`), where a backend compiles them at first use.
+    `kept` are the ONNX nodes that compute in float32 although the others do not.
     """
 
     segment: str
@@ -308,14 +309,15 @@ class EngineSpec:
     weights_sha256: str = ""
     weight_bytes: int = 0
     kernels: str = ""
+    kept: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
 class Engine:
     """A built engine: a file with its hash, and what it is for. `file` is a name without folders.
 
-    `build_peak_bytes`: most resident memory seen of the process that built it; 0 where that is not known. `kernels`: as in
-    `EngineSpec`.
+    `build_peak_bytes`: most resident memory seen of the process that built it; 0 where that is not known. `kernels` and
+    `kept`: as in `EngineSpec`.
     """
 
     segment: str
@@ -334,6 +336,7 @@ class Engine:
     build_seconds: float
     build_peak_bytes: int = 0
     kernels: str = ""
+    kept: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -57,6 +57,8 @@ CHANGED = {
     "optimal shape": change_shapes(opt_shapes=((4, 4), (4, 2))),
     "another optimal shape": change_shapes(opt_shapes=((5, 4), (5, 2))),
     "one batch": change_shapes(one_batch=True),
+    "a node kept in float32": change(kept=("conv",)),
+    "another node kept in float32": change(kept=("matmul",)),
     "shapes of inputs exchanged": change_shapes(shapes=((1, 2), (1, 4)), max_shapes=((8, 2), (8, 4))),
     "precision": change(precision="FP16"),
     "backend": change(backend="tensorrt"),

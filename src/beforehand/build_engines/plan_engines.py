@@ -113,8 +113,10 @@ def make_spec(
 def make_key(spec: EngineSpec) -> str:
     """Hash of everything that can change an engine: graph and weights (by their digest), shapes, backend, options."""
     shapes = spec.shapes
+    kept = {"kept": sorted(spec.kept)} if spec.kept else {}  # none: the key that there was before the field
     return hash_data(
         {
+            **kept,
             "recipe": _RECIPE,
             "graph": spec.graph,
             "names": [spec.input_names, spec.output_names],

@@ -215,8 +215,8 @@ def _encode_shapes(names: tuple[str, ...], shapes: tuple[Shape, ...]) -> list[li
 
 def decode_engine(data: dict[str, Any]) -> Engine:
     """The inverse of `encode_engine`; raises KeyError, TypeError or ValueError where the data are damaged."""
-    lists = {name: tuple(data[name]) for name in ("input_names", "output_names")}
-    data = {"build_peak_bytes": 0, "kernels": "", **data}  # records written before the field was
+    data = {"build_peak_bytes": 0, "kernels": "", "kept": (), **data}  # records written before the field was
+    lists = {name: tuple(data[name]) for name in ("input_names", "output_names", "kept")}
     plain = {name: data[name] for name in Engine.__dataclass_fields__ if name not in ("shapes", *lists)}
     return Engine(**{**plain, **lists, "shapes": _decode_shape_set(data)})
 
