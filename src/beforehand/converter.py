@@ -12,6 +12,8 @@ import uuid
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from beforehand.accuracy.check_build import BuildChecker, Excess
+from beforehand.accuracy.keep_samples import KeptSamples
 from beforehand.backends.registry import check_usable, find_backend
 from beforehand.build_engines.build_all import BuildHooks, BuildResult
 from beforehand.build_engines.build_plan import BuildPlan, make_plan
@@ -26,6 +28,7 @@ from beforehand.progress.choose import choose_progress, open_display
 from beforehand.records import Engine, EngineSpec, Manifest, SegmentRecord, Signature
 from beforehand.report.find_range_offers import find_range_offers
 from beforehand.report.summarize import Summary, make_summary
+from beforehand.report.summarize_accuracy import summarize_accuracy
 from beforehand.saved_model.read_wanted import read_wanted
 from beforehand.store.cache_folder import CacheFolder
 
@@ -83,6 +86,7 @@ class Converter:
         self._scratch = tempfile.TemporaryDirectory(prefix="beforehand-")
         self._work = pathlib.Path(self._scratch.name)
         self._engines: dict[tuple[int, str], Engine] = {}  # by segment and key: equal segments have equal keys
+        self._excesses: dict[tuple[int, str], Excess] = {}  # engines that were built and are not used
         self._on_event = on_event
         self._cancel = threading.Event()
         self._model_id = uuid.uuid4().hex
@@ -144,7 +148,8 @@ class Converter:
 
         Args:
             input_fn: Samples, in any form that `read_samples` takes: usually a generator function that yields a list,
-                tuple, array or dict of arrays for each call. Only their shapes matter here.
+                tuple, array or dict of arrays for each call. Engines are built for their shapes,
+                and compared with TensorFlow on the first of their values.
             signature: Which signature the samples are for; by default `serving_default`, or the only one.
             shapes: Instead of samples: a mapping from input names to shapes, or several of them. A dimension may be a pair
                 (smallest, largest): `{"x": ((1, 8), 224, 224, 3)}` is one engine that serves every batch from 1 to 8, in 0
@@ -165,18 +170,46 @@ class Converter:
             NoSamplesError: BH121. SampleError: BH122, before anything is built.
             BuildError: BH401, an engine could not be built; the others were, and are kept. `failures` has all.
             BuildCancelledError: BH403, `cancel()` was called; what was finished is kept.
+            AccuracyError: BH404, an engine is over the budget, and `on_inaccurate` is "error"; the others are kept.
         """
-        request = self._make_request(input_fn, signature, shapes, profiles, buckets, batch_range=batch_range)
+        kept = KeptSamples(0 if dry_run else self.options.compare_samples)
+        request = self._make_request(input_fn, signature, shapes, profiles, buckets, batch_range=batch_range, kept=kept)
         if dry_run:
             with open_display(self.options.progress, self._on_event) as on_event:
                 tell_plan_alone(self._plan(request, ()), on_event)
             return ()
         result = self._run_builds(request)
+        engines = self._check_accuracy(signature, kept, result.engines)
         for offer in find_range_offers(self.engines) if result.engines else ():
             if offer.is_worth_saying:
                 _log.info("%s", offer.describe())
         result.check()
-        return result.engines
+        return engines
+
+    def _check_accuracy(
+        self, signature: str | None, kept: KeptSamples, engines: Sequence[Engine]
+    ) -> tuple[Engine, ...]:
+        """The engines that may be used, compared with TensorFlow; the others are taken out.
+
+        Raises:
+            AccuracyError: BH404.
+        """
+        _, conversion, segments, live = self._check_converted("build()")
+        chosen = self._choose_signature(conversion, signature)
+        checked = BuildChecker(live, chosen, segments, kept, self._work, self.options).check(engines)
+        for engine in checked.usable:
+            self._engines[engine.segment_index, engine.key] = engine
+            self._excesses.pop((engine.segment_index, engine.key), None)
+        for excess in checked.excesses:
+            place = excess.engine.segment_index, excess.engine.key
+            live.remove_engine(excess.engine)
+            del self._engines[place]
+            self._excesses[place] = excess
+        if self.options.on_inaccurate == "error":
+            checked.check()
+        for excess in checked.excesses:
+            _log.warning("%s. Such calls run natively, in TensorFlow.", excess.describe())
+        return checked.usable
 
     def plan(  # noqa: PLR0913 (those of `build`)
         self,
@@ -206,7 +239,8 @@ class Converter:
             As `build` does for its arguments, and OptionValueError: BH102, a target that cannot be built for here;
             PrecisionError: BH103, one without the precision.
         """
-        request = self._make_request(input_fn, signature, shapes, profiles, buckets, batch_range=batch_range)
+        kept = KeptSamples(0)
+        request = self._make_request(input_fn, signature, shapes, profiles, buckets, batch_range=batch_range, kept=kept)
         return self._plan(request, targets)
 
     def _plan(self, request: BuildRequest, targets: Sequence[str]) -> BuildPlan:
@@ -219,8 +253,16 @@ class Converter:
             specs += pipeline.plan_seen(dataclasses.replace(request, options=options), self.engines)
         return make_plan(specs, CacheFolder(), self.options.workers)
 
-    def _make_request(
-        self, input_fn: Any, signature: str | None, shapes: Any, profiles: Any, buckets: Any, *, batch_range: bool
+    def _make_request(  # noqa: PLR0913 (those of `build`)
+        self,
+        input_fn: Any,
+        signature: str | None,
+        shapes: Any,
+        profiles: Any,
+        buckets: Any,
+        *,
+        batch_range: bool,
+        kept: KeptSamples,
     ) -> BuildRequest:
         _, conversion, segments, live = self._check_converted("build()")
         from beforehand import pipeline  # noqa: PLC0415 (imports TensorFlow)
@@ -228,7 +270,7 @@ class Converter:
         chosen = self._choose_signature(conversion, signature)
         rule = choose_rule(self.options, buckets, has_profiles=profiles is not None, batch_range=batch_range)
         wanted = read_wanted(chosen, input_fn, shapes, profiles, batch_range=batch_range)
-        seen = live.find_shapes(chosen, wanted)
+        seen = live.find_shapes(chosen, kept.watch(wanted))
         return pipeline.BuildRequest(conversion, segments, self.options, self._backend, rule, seen)
 
     def _run_builds(self, request: BuildRequest) -> BuildResult:
@@ -312,7 +354,9 @@ class Converter:
         inside = sum(segment.size for partition in partitions for segment in partition.segments)
         # A constant that two segments read counts in both, as in TF-TRT, where each has its own copy.
         precisions = self.options.precision_mode, self._precision
-        return make_summary(segments, max(0, nodes - inside), "device:CPU:0", precisions)
+        left = "".join(f"; {item.describe()}: left in TensorFlow" for item in self._excesses.values())
+        accuracy = f"{summarize_accuracy(self.engines)}{left}".removeprefix("; ")
+        return make_summary(segments, max(0, nodes - inside), "device:CPU:0", precisions, accuracy)
 
     @property
     def signatures(self) -> tuple[Signature, ...]:

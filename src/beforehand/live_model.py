@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
 import tempfile
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from beforehand.build_engines.free_dimensions import free_dimensions
@@ -17,12 +19,26 @@ from beforehand.records import Engine, Policies, SegmentRecord, ShapeSet, Signat
 from beforehand.runtime import models, tensorflow_direct, tensorflow_private
 from beforehand.runtime.choose_engines import choose_engines, find_fingerprints
 from beforehand.runtime.model_runtime import ModelRuntime
+from beforehand.runtime.recorder import Recorder
 from beforehand.saved_model.keep_resources import KeptResources
 from beforehand.saved_model.make_callables import make_callable
-from beforehand.saved_model.make_functions import State, make_function
+from beforehand.saved_model.make_functions import State, make_function, make_native_segment
 from beforehand.saved_model.pack_weights import PackedWeights
 from beforehand.saved_model.sample_range import SampleRange
 from beforehand.saved_model.write_saved_model import ConvertedModel
+
+
+@dataclasses.dataclass(frozen=True)
+class SegmentSample:
+    """What came to one segment (by its index in the manifest), and what TensorFlow made of it; in the segment's order.
+
+    `is_drawn`: the model's inputs were drawn at random.
+    """
+
+    segment: int
+    inputs: tuple[np.ndarray[Any, Any], ...]
+    outputs: tuple[np.ndarray[Any, Any], ...]
+    is_drawn: bool = False
 
 
 class LiveModel:
@@ -55,6 +71,7 @@ class LiveModel:
         self._switch = tensorflow_private.make_switch()
         self._state = State(self._switch, self._weights, resources)
         self._runtime = ModelRuntime(conversion.signatures, segments, pathlib.Path(scratch.name), policies)
+        self._natives: dict[int, Any] = {}  # functions of segments as TensorFlow runs them, as they are asked for
         models.add_model(self._switch.key, self._runtime)
         weakref.finalize(self._switch.resource_handle, _release, self._switch.key, scratch)
         self.functions = {
@@ -70,6 +87,10 @@ class LiveModel:
         if usable:
             self._switch.turn_on()
             tensorflow_direct.add_direct_calls(self.functions, self._switch.key)
+
+    def remove_engine(self, engine: Engine) -> None:
+        """From now on, TensorFlow answers calls of the engine's shapes."""
+        self._runtime.remove_engine(engine)
 
     def find_shapes(self, signature: Signature, samples: Iterable[SampleRange]) -> list[tuple[int, ShapeSet]]:
         """For each sample, the shapes that come to each segment (by its index in the manifest), with repetitions.
@@ -102,24 +123,62 @@ class LiveModel:
         return wanted
 
     def _measure_shapes(self, signature: Signature, sample: Mapping[str, Any]) -> list[tuple[int, ShapeSet]]:
-        """Run the sample natively, and note the shapes that come to each segment. Variables are left as they were."""
-        before = {key: variable.numpy() for key, variable in self._weights.assigned.items()}
-        self._switch.turn_on()
-        self._runtime.recorded = {}
-        try:
-            arrays = {spec.name: tf.constant(sample[spec.name], spec.dtype) for spec in signature.inputs}
-            self.functions[signature.key](**arrays)
-            recorded = self._runtime.recorded
-        finally:
-            self._runtime.recorded = None
-            for key, value in before.items():
-                self._weights.assigned[key].assign(value)
+        """Run the sample natively, and note the shapes that come to each segment."""
+        recorder = Recorder()
+        self._run_natively(signature, sample, recorder)
         return [
             (index, ShapeSet(tuple(spec.name for spec in self._segments[index].inputs), shapes))
-            for index, sets in recorded.items()
+            for index, sets in recorder.calls.items()
             for shapes in sets
             if all(0 not in shape for shape in shapes)  # no engine is ever built for an empty tensor
         ]
+
+    def _run_natively(self, signature: Signature, sample: Mapping[str, Any], recorder: Recorder) -> dict[str, Any]:
+        """The signature's own outputs for a sample. Variables are left as they were."""
+        before = {key: variable.numpy() for key, variable in self._weights.assigned.items()}
+        self._switch.turn_on()
+        self._runtime.recorder = recorder
+        try:
+            arrays = {spec.name: tf.constant(sample[spec.name], spec.dtype) for spec in signature.inputs}
+            return dict(self.functions[signature.key](**arrays))
+        finally:
+            self._runtime.recorder = None
+            for key, value in before.items():
+                self._weights.assigned[key].assign(value)
+
+    def observe(self, signature: Signature, sample: Mapping[str, Any], most: int) -> list[SegmentSample]:
+        """What comes to each segment when the sample runs natively, and what the segment makes of it.
+
+        Args:
+            signature: The sample's.
+            sample: Its arrays, by input name.
+            most: Most calls to give of each segment for each shapes; loops make many.
+
+        Raises:
+            tf.errors.OpError: TensorFlow cannot run the sample.
+        """
+        recorder, whole = Recorder(most), signature.whole
+        found = self._run_natively(signature, sample, recorder)
+        if whole is not None and set(whole.outputs) == set(range(len(self._segments[whole.segment].outputs))):
+            names = [spec.name for spec in signature.inputs]
+            inputs = tuple(np.asarray(sample[names[place]]) for place in whole.inputs)
+            by_place = dict(zip(whole.outputs, (found[spec.name].numpy() for spec in signature.outputs), strict=True))
+            return [SegmentSample(whole.segment, inputs, tuple(by_place[place] for place in sorted(by_place)))]
+        calls = [(i, inputs) for i, sets in recorder.calls.items() for several in sets.values() for inputs in several]
+        return [
+            SegmentSample(index, inputs, self.run_segment(index, inputs))
+            for index, inputs in calls
+            if all(array.size for array in inputs)
+        ]
+
+    def run_segment(self, index: int, inputs: Sequence[Any]) -> tuple[np.ndarray[Any, Any], ...]:
+        """The outputs of one segment, by TensorFlow."""
+        if index not in self._natives:
+            tops = self._conversion.partitions
+            parts = [(part, item) for top in tops for part in top.walk() for item in part.segments]
+            self._natives[index] = make_native_segment(*parts[index], self._state)
+        constants = [tf.constant(a, s.dtype) for a, s in zip(inputs, self._segments[index].inputs, strict=True)]
+        return tuple(value.numpy() for value in self._natives[index](*constants))
 
     def to_converted_model(self) -> ConvertedModel:
         """What TensorFlow writes of it."""

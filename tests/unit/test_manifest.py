@@ -60,7 +60,18 @@ def walk(data: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
 
 
 # Added within the format version.
-OPTIONAL = ("build_peak_bytes", "kernels", "kept", "weight_bytes", "whole", "policies", "sources", "options", *vars(Policies()))
+OPTIONAL = (
+    "build_peak_bytes",
+    "kernels",
+    "kept",
+    "accuracy",
+    "weight_bytes",
+    "whole",
+    "policies",
+    "sources",
+    "options",
+    *vars(Policies()),
+)
 PATHS = [path for path in walk(make_data()) if path[-1] not in OPTIONAL]
 
 

@@ -5,7 +5,7 @@ History of `format_version` (fields may be added within a version, never renamed
         added within it: `max_shapes` of an engine that serves a range (its `shapes` are then the smallest, so that a
         reader that does not know the field uses it for these alone, and is right); `weight_bytes` of a segment;
         `whole` of a signature that is one segment and nothing else; `opt_shapes` and `one_batch` of an engine;
-        `policies`, `sources` and `options`
+        `policies`, `sources` and `options`; `kernels`, `kept` and `accuracy` of an engine
 """
 
 from __future__ import annotations
@@ -16,9 +16,11 @@ from typing import Any
 
 from beforehand.errors import ManifestError, SourceNotFoundError
 from beforehand.records import (
+    Accuracy,
     Engine,
     LeftOut,
     Manifest,
+    OutputAccuracy,
     Policies,
     SegmentRecord,
     SegmentSource,
@@ -206,6 +208,8 @@ def encode_engine(engine: Engine) -> dict[str, Any]:
     for name in ("max_shapes", "opt_shapes"):
         if getattr(shapes, name):
             data[name] = _encode_shapes(shapes.names, getattr(shapes, name))
+    if engine.accuracy is not None:
+        data["accuracy"] = {**vars(engine.accuracy), "outputs": [vars(output) for output in engine.accuracy.outputs]}
     return {**data, "one_batch": True} if shapes.one_batch else data
 
 
@@ -215,10 +219,28 @@ def _encode_shapes(names: tuple[str, ...], shapes: tuple[Shape, ...]) -> list[li
 
 def decode_engine(data: dict[str, Any]) -> Engine:
     """The inverse of `encode_engine`; raises KeyError, TypeError or ValueError where the data are damaged."""
-    data = {"build_peak_bytes": 0, "kernels": "", "kept": (), **data}  # records written before the field was
+    before = {
+        "build_peak_bytes": 0,
+        "kernels": "",
+        "kept": (),
+        "accuracy": None,
+    }  # records written before the field was
+    data = {**before, **data}
     lists = {name: tuple(data[name]) for name in ("input_names", "output_names", "kept")}
-    plain = {name: data[name] for name in Engine.__dataclass_fields__ if name not in ("shapes", *lists)}
-    return Engine(**{**plain, **lists, "shapes": _decode_shape_set(data)})
+    plain = {name: data[name] for name in Engine.__dataclass_fields__ if name not in ("shapes", "accuracy", *lists)}
+    return Engine(
+        **{**plain, **lists, "shapes": _decode_shape_set(data), "accuracy": _decode_accuracy(data["accuracy"])}
+    )
+
+
+def _decode_accuracy(data: dict[str, Any] | None) -> Accuracy | None:
+    if data is None:
+        return None
+    outputs = tuple(
+        OutputAccuracy(**{name: value for name, value in item.items() if name in OutputAccuracy.__dataclass_fields__})
+        for item in data["outputs"]
+    )
+    return Accuracy(outputs, data["samples"], data["is_drawn"], data["not_compared"])
 
 
 def _decode_shape_set(data: dict[str, Any]) -> ShapeSet:
