@@ -139,7 +139,7 @@ def _prepare(spec: EngineSpec, folder: pathlib.Path) -> str:
             f"engines of {spec.backend} cannot be built here", cause=causes.UNSUPPORTED,
             why=f"the passes before the builder need onnx ({error})", advice="pip install 'beforehand[convert]'",
         ) from error  # fmt: skip
-    prepared = prepare_model(spec.onnx_file, spec.precision, folder)
+    prepared = prepare_model(spec.onnx_file, spec.precision, folder, spec.kept)
     print(prepared.describe(), flush=True)  # noqa: T201
     return str(prepared.file)
 

@@ -36,8 +36,11 @@ class Prepared:
         return "\n".join(lines)
 
 
-def prepare_model(onnx_file: str, precision: str, folder: pathlib.Path) -> Prepared:
-    """Write the model for `precision` ("FP16", "BF16"; anything else is float32) into `folder`, which is empty."""
+def prepare_model(onnx_file: str, precision: str, folder: pathlib.Path, kept: Sequence[str] = ()) -> Prepared:
+    """Write the model for `precision` ("FP16", "BF16"; anything else is float32) into `folder`, which is empty.
+
+    Nodes whose names are `kept` stay in float32.
+    """
     model = OnnxGraph(onnx_file)
     fold_constants(model)
     norms, folded = join_layer_norm(model), fold_into_conv(model) + fold_pads(model)
@@ -45,7 +48,7 @@ def prepare_model(onnx_file: str, precision: str, folder: pathlib.Path) -> Prepa
     if half is None:
         return Prepared(model.write(folder), norms, folded, (), ())
     ops = [node.op_type for node in model.graph.node]
-    choice = cast_to_half(model, half)
+    choice = cast_to_half(model, half, frozenset(kept))
     return Prepared(model.write(folder), norms, folded, *_count(ops, choice))
 
 

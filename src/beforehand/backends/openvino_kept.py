@@ -1,0 +1,124 @@
+"""Nodes that OpenVINO computes in float32 although it is asked for bf16 or f16 (docs/precision.md).
+
+The hint is one for all nodes. The CPU plug-in leaves a node as it is that carries its attribute DisablePrecisionConversion, in f16
+and (by the same check) in bf16. Python cannot set the attribute, but a model read from OpenVINO's own format has those that are
+written there. Products and convolutions lose it where they are joined with what is beside them (a bias, a scale, a transposition);
+so an identity that OpenVINO takes for an activation, and adds to the product's own kernel, stands between. Measured with 2026.4.1, by
+the precisions of the runtime model: so products and convolutions run in f32, as wanted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import pathlib
+import tempfile
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from beforehand import causes
+from beforehand.backends.import_openvino import import_openvino
+from beforehand.errors import BuildError
+
+_ATTRIBUTE = {"name": "DisablePrecisionConversion", "version": "0", "value": "dynamic:f16"}
+_PREFIX = "beforehand_kept_"
+_PRODUCTS = ("MatMul", "Convolution", "GroupConvolution", "ConvolutionBackpropData", "GroupConvolutionBackpropData")
+# Fused into one node of snippets, kept ones are in bf16 with the others: a chain of small products and tanh was, as a whole. A
+# property that OpenVINO does not document, but takes; in f16 snippets heed the attribute.
+KEPT_CONFIG = {"BF16": {"SNIPPETS_MODE": "DISABLE"}}
+
+
+@contextlib.contextmanager
+def keep_in_float32(core: Any, model: Any, onnx_file: str, kept: Sequence[str]) -> Iterator[Any]:
+    """The model with these nodes of its ONNX file marked; it reads its weights from a folder that goes when this ends.
+
+    Raises:
+        BuildError: BH401, a node is not in the model, or `onnx` is not installed.
+    """
+    if not kept:
+        yield model
+        return
+    nodes = _find_nodes(model, _list_outputs(onnx_file, kept))
+    nodes += [made for node in nodes if node.get_type_name() in _PRODUCTS for made in _stand_alone(node)]
+    for number, node in enumerate(nodes):
+        node.set_friendly_name(f"{_PREFIX}{number}")
+    with tempfile.TemporaryDirectory(prefix="beforehand-kept-") as name:
+        file, weights = pathlib.Path(name, "model.xml"), pathlib.Path(name, "model.bin")
+        import_openvino().serialize(model, file, weights)
+        tree = ET.parse(file)  # noqa: S314 (of our own making)
+        for layer in tree.iter("layer"):
+            if layer.get("name", "").startswith(_PREFIX):
+                _mark(layer)
+        tree.write(file)
+        yield core.read_model(file, weights)
+
+
+def _stand_alone(node: Any) -> list[Any]:
+    """Put an identity behind a product, and before it where it would take in a transposition; these identities."""
+    made = []
+    for port in node.inputs():
+        source = port.get_source_output()
+        if source.get_node().get_type_name() == "Transpose":
+            made.append(_make_identity(source))
+            port.replace_source_output(made[-1].output(0))
+    output = node.output(0)
+    names, readers = output.get_names(), list(output.get_target_inputs())
+    made.append(_make_identity(output))
+    for port in readers:
+        port.replace_source_output(made[-1].output(0))
+    output.set_names(set())
+    made[-1].output(0).set_names(names)
+    return made
+
+
+def _make_identity(source: Any) -> Any:
+    from openvino import opset13  # noqa: PLC0415 (as import_openvino, which was called)
+
+    return opset13.prelu(source, opset13.constant(np.ones(1, np.float32)))
+
+
+def _mark(layer: ET.Element) -> None:
+    info = layer.find("rt_info")
+    if info is None:
+        info = ET.Element("rt_info")
+        layer.insert(1 if layer.find("data") is not None else 0, info)
+    ET.SubElement(info, "attribute", _ATTRIBUTE)
+
+
+def _list_outputs(onnx_file: str, kept: Sequence[str]) -> set[str]:
+    """What the nodes are called by: the frontend keeps names of values, and gives several nodes for some one."""
+    try:
+        import onnx  # noqa: PLC0415 (an extra)
+    except ImportError as error:
+        raise BuildError(
+            "nodes cannot be kept in float32 here", cause=causes.UNSUPPORTED, why=f"that needs onnx ({error})",
+            advice="pip install 'beforehand[convert]'",
+        ) from error  # fmt: skip
+    nodes = {node.name: node for node in onnx.load(onnx_file, load_external_data=False).graph.node}
+    missing = [name for name in kept if name not in nodes]
+    if missing:
+        raise BuildError(
+            "nodes that are to be kept in float32 are not in the model", cause=causes.CORRUPTED_INPUT,
+            why=", ".join(missing[:5]), nodes=tuple(missing),
+        )  # fmt: skip
+    return {output for name in kept for output in nodes[name].output if output}
+
+
+def _find_nodes(model: Any, outputs: set[str]) -> list[Any]:
+    """Those that make these values, with those that the frontend put before them without a name."""
+    found: dict[str, Any] = {}
+    waiting = [
+        node
+        for node in model.get_ordered_ops()
+        if node.get_type_name() != "Result" and any(outputs & port.get_names() for port in node.outputs())
+    ]
+    while waiting:
+        node = waiting.pop()
+        if node.get_type_name() in ("Parameter", "Constant") or node.get_name() in found:
+            continue
+        found[node.get_name()] = node  # unique, unlike the friendly one
+        sources = [port.get_source_output() for port in node.inputs()]
+        waiting += [source.get_node() for source in sources if not source.get_names()]
+    return list(found.values())
