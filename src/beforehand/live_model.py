@@ -6,7 +6,7 @@ import dataclasses
 import pathlib
 import tempfile
 import weakref
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from beforehand.runtime import models, tensorflow_direct, tensorflow_private
 from beforehand.runtime.choose_engines import choose_engines, find_fingerprints
 from beforehand.runtime.model_runtime import ModelRuntime
 from beforehand.runtime.recorder import Recorder
+from beforehand.saved_model.check_sample import check_sample
 from beforehand.saved_model.keep_resources import KeptResources
 from beforehand.saved_model.make_callables import make_callable
 from beforehand.saved_model.make_functions import State, make_function, make_native_segment
@@ -179,6 +180,33 @@ class LiveModel:
             self._natives[index] = make_native_segment(*parts[index], self._state)
         constants = [tf.constant(a, s.dtype) for a, s in zip(inputs, self._segments[index].inputs, strict=True)]
         return tuple(value.numpy() for value in self._natives[index](*constants))
+
+    def list_segments(self, signature: Signature) -> range:
+        """The indices in the manifest of the segments that a signature has, those in bodies of loops included."""
+        partition, first = self._conversion.find_partition(signature.key)
+        return range(first, first + sum(len(part.segments) for part in partition.walk()))
+
+    def make_model(
+        self, signature: Signature, *, native: bool = False
+    ) -> Callable[..., dict[str, np.ndarray[Any, Any]]]:
+        """A function of one sample, in any form that `build` takes, or of inputs by name, to the outputs by name.
+
+        Args:
+            signature: Which signature it is.
+            native: Ask no engine.
+        """
+
+        def run(*given: Any, **by_name: Any) -> dict[str, np.ndarray[Any, Any]]:
+            item = by_name or (given[0] if len(given) == 1 else given)
+            sample = check_sample(item, signature, "what the metric gave the model")
+            if native:
+                outputs = self._run_natively(signature, sample, Recorder())
+            else:
+                arrays = {spec.name: tf.constant(sample[spec.name], spec.dtype) for spec in signature.inputs}
+                outputs = self.functions[signature.key](**arrays)
+            return {name: value.numpy() for name, value in outputs.items()}
+
+        return run
 
     def to_converted_model(self) -> ConvertedModel:
         """What TensorFlow writes of it."""

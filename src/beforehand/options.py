@@ -74,6 +74,12 @@ class Options:
         "0.1 for FP32, no bound for others.",
         in_key=False,
     )
+    max_rebuilds: int = option(
+        20,
+        "How often an engine that is over the budget is built again, to find which parts are to be put back to a higher "
+        "precision; 0: it is not.",
+        in_key=False,
+    )
     on_inaccurate: str = option(
         "native",
         "An engine that is over the budget, or has NaN or infinity where TensorFlow has not: native (TensorFlow answers in its "
@@ -143,6 +149,7 @@ class Options:
             ("builder_optimization_level", lambda n: n in (None, *range(6)), "0 to 5, or None"),
             ("compare_samples", lambda n: n >= 0, "1 or more, or 0 to compare nothing"),
             ("max_error", lambda n: n is None or 0 < n < math.inf, "a number above 0, such as 0.01, or None"),
+            ("max_rebuilds", lambda n: n >= 0, "1 or more, or 0 to build nothing again"),
             ("device", lambda n: n >= 0, "the number of a GPU: 0 is the first"),
             ("timeout_s", lambda n: n >= 0, "seconds, or 0 for no deadline"),
             ("workers", lambda n: n >= 1, "1 or more"),

@@ -14,7 +14,7 @@ from typing import Any
 
 from beforehand.backends.protocol import Backend
 from beforehand.build_engines.build_all import BuildHooks, BuildResult, build_all
-from beforehand.build_engines.plan_engines import plan_engines
+from beforehand.build_engines.plan_engines import make_key, plan_engines
 from beforehand.build_engines.settings import read_settings
 from beforehand.divide_graph import divide_graph
 from beforehand.errors import BuildError, NothingConvertedError
@@ -185,6 +185,26 @@ def build_seen(
 
     specs, settings = plan_seen(request, built), read_settings(request.options)
     return build_all(specs, folder, settings, CacheFolder(), dataclasses.replace(hooks, replace=replace), cancel)
+
+
+def rebuild_kept(
+    request: BuildRequest,
+    engine: Engine,
+    kept: Sequence[str],
+    folder: pathlib.Path,
+    hooks: BuildHooks,
+    cancel: threading.Event,
+) -> Engine | None:
+    """The engine for the same shapes with these ONNX nodes in a higher precision; None if it cannot be built.
+
+    Raises:
+        BuildCancelledError: BH403.
+    """
+    [spec] = request.plan([(engine.segment_index, engine.shapes)], ())
+    spec = dataclasses.replace(spec, kept=tuple(kept))
+    spec = dataclasses.replace(spec, key=make_key(spec))
+    result = build_all([spec], folder, read_settings(request.options), CacheFolder(), hooks, cancel)
+    return next(iter(result.engines), None)
 
 
 def _list_shapes(engines: Iterable[Engine], segment: int) -> list[ShapeSet]:

@@ -350,12 +350,15 @@ class Accuracy:
         samples: How many sets of values were compared.
         is_drawn: The model's inputs were drawn at random: shapes alone were given.
         not_compared: Why nothing was compared.
+        put_back: Parts of the segment, by TensorFlow's and Keras's names, that compute in a higher precision than the engine's,
+            because it was over its budget without.
     """
 
     outputs: tuple[OutputAccuracy, ...] = ()
     samples: int = 0
     is_drawn: bool = False
     not_compared: str = ""
+    put_back: tuple[str, ...] = ()
 
     @property
     def max_rel(self) -> float:
@@ -377,6 +380,7 @@ class Accuracy:
         told += [f"top-1 the same in {100 * min(top1):.1f}%"] if top1 else []
         told += [f"{100 * max(unequal):.1f}% of whole numbers not equal"] if unequal else []
         told += [f"{self.lost} values NaN, infinite or missing"] if self.lost else []
+        told += [f"with {', '.join(self.put_back)} in a higher precision"] if self.put_back else []
         return ", ".join(told)
 
 

@@ -23,6 +23,7 @@ OTHER_VALUES: dict[str, tuple[Any, bool]] = {
     "use_calibration": (False, True),
     "compare_samples": (0, False),
     "max_error": (0.01, False),
+    "max_rebuilds": (3, False),
     "on_inaccurate": ("error", False),
     "on_unseen_shape": ("build", False),
     "on_mismatch": ("error", False),

@@ -1,4 +1,4 @@
-"""After a build: compare its engines with TensorFlow, and take out those that are over the budget."""
+"""After a build: compare its engines with TensorFlow, and find those that are over the budget."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from beforehand.accuracy.compare_engines import choose_samples, compare_engine, 
 from beforehand.accuracy.judge import find_budget, find_doubts, find_excess
 from beforehand.accuracy.keep_samples import KeptSamples
 from beforehand.accuracy.observe_segments import add_ends, observe_segments
-from beforehand.errors import AccuracyError
+from beforehand.accuracy.settle_build import Excess
 from beforehand.options import Options
 from beforehand.records import Accuracy, Engine, SegmentRecord, Signature
 from beforehand.report.summarize_accuracy import summarize_accuracy
@@ -21,18 +21,6 @@ if TYPE_CHECKING:
     from beforehand.live_model import LiveModel, SegmentSample
 
 _log = logging.getLogger("beforehand")
-
-
-@dataclasses.dataclass(frozen=True)
-class Excess:
-    """An engine that is not used, and why."""
-
-    engine: Engine
-    reason: str
-
-    def describe(self) -> str:
-        """For messages."""
-        return f"{self.engine.segment} for {self.engine.shapes.describe()} in {self.engine.precision}: {self.reason}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,19 +35,6 @@ class Checked:
         """The others."""
         over = {id(item.engine) for item in self.excesses}
         return tuple(engine for engine in self.engines if id(engine) not in over)
-
-    def check(self) -> None:
-        """Raise if an engine is over the budget.
-
-        Raises:
-            AccuracyError: BH404.
-        """
-        if self.excesses:
-            raise AccuracyError(
-                "; ".join(item.describe() for item in self.excesses), engines=tuple(e.engine for e in self.excesses),
-                why='compared with TensorFlow on the samples of the build, and on_inaccurate is "error"',
-                advice='a larger max_error, a higher precision_mode, or on_inaccurate="native"',
-            )  # fmt: skip
 
 
 class BuildChecker:

@@ -10,7 +10,7 @@ as in Junker, QUICKXPLAIN, AAAI 2004; here a last check makes minimal what is no
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 Holds = Callable[[frozenset[str]], bool]
 
@@ -34,7 +34,9 @@ class _OutOfTrialsError(Exception):
     pass
 
 
-def search_parts(parts: Sequence[str], holds: Holds, most: int) -> Found:
+def search_parts(
+    parts: Sequence[str], holds: Holds, most: int, known: Mapping[frozenset[str], bool] | None = None
+) -> Found:
     """A minimal set of parts with which the budget holds.
 
     Args:
@@ -42,8 +44,9 @@ def search_parts(parts: Sequence[str], holds: Holds, most: int) -> Found:
         holds: Tries a set, which is a build and a comparison or several; called once for each set. The empty set is known to
             break the budget, and is not tried.
         most: How many sets may be tried.
+        known: Sets that were tried before, and whether the budget holds with them.
     """
-    search = _Search(parts, holds, most)
+    search = _Search(parts, holds, most, known or {})
     try:
         search.run()
     except _OutOfTrialsError:
@@ -52,10 +55,10 @@ def search_parts(parts: Sequence[str], holds: Holds, most: int) -> Found:
 
 
 class _Search:
-    def __init__(self, parts: Sequence[str], holds: Holds, most: int) -> None:
+    def __init__(self, parts: Sequence[str], holds: Holds, most: int, known: Mapping[frozenset[str], bool]) -> None:
         self._order = tuple(dict.fromkeys(parts))
         self._holds, self._most = holds, most
-        self._results: dict[frozenset[str], bool] = {frozenset(): False}
+        self._results = {**known, frozenset(): False}
         self.trials = 0
         self.known: tuple[str, ...] | None = None  # the smallest set found with which the budget holds
 

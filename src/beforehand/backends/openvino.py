@@ -20,7 +20,7 @@ from beforehand.backends.import_openvino import import_openvino
 from beforehand.backends.make_aligned import make_aligned
 from beforehand.backends.openvino_errors import explain_refusal
 from beforehand.backends.openvino_forks import check_process, keep_core, keep_executable, note_use
-from beforehand.backends.openvino_kept import KEPT_CONFIG, keep_in_float32
+from beforehand.backends.openvino_kept import compile_kept
 from beforehand.backends.openvino_precisions import MODES, check_compiled, find_arithmetic, make_config
 from beforehand.backends.protocol import Probe, Refusal, RunsOnCpu
 from beforehand.errors import BuildError, BuildForbiddenError
@@ -122,10 +122,8 @@ class OpenVinoBackend:
             _check_ends(model, spec)
         _reshape(model, spec.input_names, _list_dims(spec.shapes))
         report("compiling")
-        with keep_in_float32(self._core, model, spec.onnx_file, spec.kept) as marked:
-            more = KEPT_CONFIG.get(spec.precision, {}) if spec.kept else {}
-            config = {**make_config(spec.precision, _HINTS["latency"]), **more}
-            compiled = self._core.compile_model(marked, _DEVICE, config)
+        config = make_config(spec.precision, _HINTS["latency"])
+        compiled = compile_kept(self._core, model, spec, config)
         check_compiled(compiled, spec.precision)
         exported = compiled.export_model()
         # Documented as bytes; a BytesIO in some releases (2026.4 among them).

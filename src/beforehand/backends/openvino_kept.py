@@ -2,18 +2,18 @@
 
 The hint is one for all nodes. The CPU plug-in leaves a node as it is that carries its attribute DisablePrecisionConversion, in f16
 and (by the same check) in bf16. Python cannot set the attribute, but a model read from OpenVINO's own format has those that are
-written there. Products and convolutions lose it where they are joined with what is beside them (a bias, a scale, a transposition);
-so an identity that OpenVINO takes for an activation, and adds to the product's own kernel, stands between. Measured with 2026.4.1, by
-the precisions of the runtime model: so products and convolutions run in f32, as wanted.
+written there. Products and convolutions lose it where they are joined with what is beside them: a bias, a scale, a transposition, or
+in bf16 the products before and after, in a chain of small ones. So identities that OpenVINO takes for activations, and as such
+adds to the product's own kernel, stand behind them, and before products. Measured with 2026.4.1, by the precisions of the runtime
+model: so products and convolutions run in f32, as wanted.
 """
 
 from __future__ import annotations
 
-import contextlib
 import pathlib
 import tempfile
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,46 +21,53 @@ import numpy as np
 from beforehand import causes
 from beforehand.backends.import_openvino import import_openvino
 from beforehand.errors import BuildError
+from beforehand.records import EngineSpec
 
 _ATTRIBUTE = {"name": "DisablePrecisionConversion", "version": "0", "value": "dynamic:f16"}
 _PREFIX = "beforehand_kept_"
 _PRODUCTS = ("MatMul", "Convolution", "GroupConvolution", "ConvolutionBackpropData", "GroupConvolutionBackpropData")
-# Fused into one node of snippets, kept ones are in bf16 with the others: a chain of small products and tanh was, as a whole. A
-# property that OpenVINO does not document, but takes; in f16 snippets heed the attribute.
-KEPT_CONFIG = {"BF16": {"SNIPPETS_MODE": "DISABLE"}}
 
 
-@contextlib.contextmanager
-def keep_in_float32(core: Any, model: Any, onnx_file: str, kept: Sequence[str]) -> Iterator[Any]:
-    """The model with these nodes of its ONNX file marked; it reads its weights from a folder that goes when this ends.
+def compile_kept(core: Any, model: Any, spec: EngineSpec, config: Mapping[str, str]) -> Any:
+    """The model compiled for the CPU, with the nodes of `spec.kept` in float32.
 
     Raises:
         BuildError: BH401, a node is not in the model, or `onnx` is not installed.
     """
-    if not kept:
-        yield model
-        return
-    nodes = _find_nodes(model, _list_outputs(onnx_file, kept))
-    nodes += [made for node in nodes if node.get_type_name() in _PRODUCTS for made in _stand_alone(node)]
+    if not spec.kept:
+        return core.compile_model(model, "CPU", config)
+    nodes = _find_nodes(model, _list_outputs(spec.onnx_file, spec.kept))
+    products = [node for node in nodes if node.get_type_name() in _PRODUCTS]
+    nodes += [made for node in products for made in _stand_alone(node)]
     for number, node in enumerate(nodes):
         node.set_friendly_name(f"{_PREFIX}{number}")
-    with tempfile.TemporaryDirectory(prefix="beforehand-kept-") as name:
-        file, weights = pathlib.Path(name, "model.xml"), pathlib.Path(name, "model.bin")
-        import_openvino().serialize(model, file, weights)
-        tree = ET.parse(file)  # noqa: S314 (of our own making)
-        for layer in tree.iter("layer"):
-            if layer.get("name", "").startswith(_PREFIX):
-                _mark(layer)
-        tree.write(file)
-        yield core.read_model(file, weights)
+    with tempfile.TemporaryDirectory(prefix="beforehand-kept-") as folder:
+        return core.compile_model(_mark_nodes(core, model, pathlib.Path(folder)), "CPU", config)
+
+
+def _mark_nodes(core: Any, model: Any, folder: pathlib.Path) -> Any:
+    """The model with the attribute at the nodes of our names; it reads its weights from the folder."""
+    file, weights = folder / "model.xml", folder / "model.bin"
+    import_openvino().serialize(model, file, weights)
+    tree = ET.parse(file)  # noqa: S314 (of our own making)
+    for layer in tree.iter("layer"):
+        if not layer.get("name", "").startswith(_PREFIX):
+            continue
+        info = layer.find("rt_info")
+        if info is None:
+            info = ET.Element("rt_info")
+            layer.insert(1 if layer.find("data") is not None else 0, info)
+        ET.SubElement(info, "attribute", _ATTRIBUTE)
+    tree.write(file)
+    return core.read_model(file, weights)
 
 
 def _stand_alone(node: Any) -> list[Any]:
-    """Put an identity behind a product, and before it where it would take in a transposition; these identities."""
+    """Put an identity behind a product, and one before it where others would take it in; these identities."""
     made = []
-    for port in node.inputs():
+    for port in node.inputs() if node.get_type_name() == "MatMul" else ():
         source = port.get_source_output()
-        if source.get_node().get_type_name() == "Transpose":
+        if source.get_node().get_type_name() not in ("Constant", "Parameter"):
             made.append(_make_identity(source))
             port.replace_source_output(made[-1].output(0))
     output = node.output(0)
@@ -77,14 +84,6 @@ def _make_identity(source: Any) -> Any:
     from openvino import opset13  # noqa: PLC0415 (as import_openvino, which was called)
 
     return opset13.prelu(source, opset13.constant(np.ones(1, np.float32)))
-
-
-def _mark(layer: ET.Element) -> None:
-    info = layer.find("rt_info")
-    if info is None:
-        info = ET.Element("rt_info")
-        layer.insert(1 if layer.find("data") is not None else 0, info)
-    ET.SubElement(info, "attribute", _ATTRIBUTE)
 
 
 def _list_outputs(onnx_file: str, kept: Sequence[str]) -> set[str]:

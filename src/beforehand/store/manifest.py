@@ -240,7 +240,8 @@ def _decode_accuracy(data: dict[str, Any] | None) -> Accuracy | None:
         OutputAccuracy(**{name: value for name, value in item.items() if name in OutputAccuracy.__dataclass_fields__})
         for item in data["outputs"]
     )
-    return Accuracy(outputs, data["samples"], data["is_drawn"], data["not_compared"])
+    put_back = tuple(data.get("put_back", ()))
+    return Accuracy(outputs, data["samples"], data["is_drawn"], data["not_compared"], put_back)
 
 
 def _decode_shape_set(data: dict[str, Any]) -> ShapeSet:
