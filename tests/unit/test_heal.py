@@ -20,8 +20,11 @@ from beforehand.accuracy.heal import Healer, Tools
 from beforehand.accuracy.list_parts import list_parts
 from beforehand.backends.openvino import OpenVinoBackend
 from beforehand.build_engines.build_all import BuildHooks
+from beforehand.build_engines.plan_engines import make_spec
 from beforehand.errors import AccuracyError, OptionValueError, PrecisionError
 from beforehand.records import Accuracy, Engine, OutputAccuracy, ShapeSet
+from beforehand.store.layout import find_manifest
+from beforehand.store.manifest import read_manifest
 
 WIDTH = 64
 SAMPLES = [np.random.default_rng(seed).normal(size=(8, WIDTH)).astype(np.float32) for seed in (1, 2)]
@@ -135,6 +138,10 @@ def test_an_overflow_in_float16_is_caught_and_healed_and_saved(
     assert converter.build(lambda: SAMPLES) == ()
     assert converter.engines == (engine,)
     converter.save(tmp_path / "saved")
+    assert beforehand.add_target(tmp_path / "saved") == ()  # nor what a saved model is built again of
+    manifest = read_manifest(find_manifest(tmp_path / "saved"))
+    unseen = make_spec(manifest, 0, ShapeSet(("x",), ((3, WIDTH),)), OpenVinoBackend())
+    assert unseen.kept == engine.kept
     with beforehand.load(tmp_path / "saved") as alone:
         found = alone(x=SAMPLES[0])["y"]
     expected = tf.saved_model.load(str(overflowing)).signatures["serving_default"](x=tf.constant(SAMPLES[0]))["y"]

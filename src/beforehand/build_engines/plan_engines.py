@@ -107,7 +107,18 @@ def make_spec(
         weight_bytes=manifest.segments[segment].weight_bytes,
         kernels=backend.describe_kernels(described),
     )
+    spec = dataclasses.replace(spec, kept=_find_kept(manifest, spec))
     return dataclasses.replace(spec, key=make_key(spec))
+
+
+def _find_kept(manifest: Manifest, spec: EngineSpec) -> tuple[str, ...]:
+    """What is kept in the segment's engine of this precision for the same shapes, else in that for any others.
+
+    It was found by a comparison when the model was converted, which nobody can make again of the saved model.
+    """
+    engines = [e for e in manifest.engines if (e.segment_index, e.precision) == (spec.segment_index, spec.precision)]
+    same = [engine for engine in engines if engine.shapes == spec.shapes]
+    return next((engine.kept for engine in same or engines if engine.kept), ())
 
 
 def make_key(spec: EngineSpec) -> str:
