@@ -342,7 +342,7 @@ class Converter:
         _, conversion, segments, _ = self._check_converted("save()")
         from beforehand.make_manifest import make_manifest  # noqa: PLC0415 (imports TensorFlow)
 
-        return make_manifest(self._model_id, conversion, segments, engines, self.options)
+        return make_manifest(self._model_id, conversion, segments, engines, self.options, self._used.list_left_native())
 
     def _warn_of_no_engines(self, target: pathlib.Path) -> None:
         if self.options.on_unseen_shape == "build":

@@ -413,6 +413,15 @@ class Engine:
 
 
 @dataclasses.dataclass(frozen=True)
+class LeftNative:
+    """Shapes of a segment that TensorFlow answers although an engine was built for them, and why."""
+
+    segment_index: int
+    shapes: ShapeSet
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True)
 class SegmentRecord:
     """What the manifest keeps of a segment: enough to choose and run engines without TensorFlow.
 
@@ -472,7 +481,7 @@ class Manifest:
     """All that is known of a converted SavedModel; the one asset that its graph knows.
 
     `sources` has one for each segment, or is empty: then nothing can be built of the SavedModel alone. `options` are
-    those of the conversion that are part of an engine's key.
+    those of the conversion that are part of an engine's key. Of what is `left_native` no engine is built at run time either.
     """
 
     model_id: str
@@ -486,6 +495,7 @@ class Manifest:
     policies: Policies = Policies()
     sources: tuple[SegmentSource, ...] = ()
     options: tuple[tuple[str, Any], ...] = ()
+    left_native: tuple[LeftNative, ...] = ()
 
 
 def describe_shape(shape: PartialShape | None) -> str:

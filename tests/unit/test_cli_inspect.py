@@ -15,6 +15,7 @@ from beforehand.cli.main import main
 from beforehand.records import (
     Accuracy,
     Engine,
+    LeftNative,
     LeftOut,
     Manifest,
     OutputAccuracy,
@@ -70,6 +71,7 @@ def make_manifest() -> Manifest:
             ("serving_default", LeftOut("det", "MatrixDeterminant", "refused by backend", "no rule for Det-18")),
         ),
         not_kept=("attribute `variables`",),
+        left_native=(LeftNative(1, ShapeSet(("x",), ((4, 3),)), "it is off by 0.5"),),
     )
 
 
@@ -124,6 +126,9 @@ def test_the_json_has_the_form_that_other_tools_read(folder: pathlib.Path, capsy
         "kept": [], "accuracy": None,
     }  # fmt: skip
     assert found["engines"][0] == {**fixed, "backend_version": "2026.4.1", "build_seconds": 0.5, "state": "ok"}
+    assert found["left_native"] == [
+        {"segment": "TRTEngineOp_000_001", "shapes": {"x": [4, 3]}, "max_shapes": None, "reason": "it is off by 0.5"}
+    ]
     assert (
         found["accuracy"]
         == "1 of 2 engines compared with TensorFlow; the worst, TRTEngineOp_000_000 for x=8x3, is off by "
@@ -203,6 +208,7 @@ def test_the_text_shows_everything_also_a_segment_without_engine(
     assert "TRTEngineOp_000_001 serving_default 6 25.0% 800 bytes none: runs natively, in TensorFlow" in lines
     assert any("x=1x3 openvino FP32 unknown cpu-x86_64 900 (actual 10)" in line and "ALTERED" in line for line in lines)
     assert any("x=8x3 openvino FP32 2.5e-03 cpu-x86_64 900" in line for line in lines)
+    assert "no engine of TRTEngineOp_000_001 for x=4x3: it is off by 0.5" in lines
     assert "native nodes: 3" in lines
     assert (
         lines[lines.index("refused by backend: 1 (MatrixDeterminant 1x)") + 1]

@@ -172,11 +172,15 @@ def test_a_cancellation_in_bfloat16_is_healed_with_as_little_as_can_be(
     assert np.abs(found - expected).max() <= 0.05 * np.abs(expected).max()
 
 
-def test_what_no_rebuild_may_heal_stays_native_or_is_an_error(cancelling: pathlib.Path) -> None:
+def test_what_no_rebuild_may_heal_stays_native_or_is_an_error(cancelling: pathlib.Path, tmp_path: pathlib.Path) -> None:
     need("BF16")
     converter = convert(cancelling, precision_mode="BF16", max_error=0.05, max_rebuilds=0)
     assert converter.build(lambda: SAMPLES) == ()
     assert "left in TensorFlow" in converter.summary().accuracy_note
+    converter.save(tmp_path / "saved")
+    [left] = read_manifest(find_manifest(tmp_path / "saved")).left_native
+    assert left.shapes == ShapeSet(("x",), ((8, WIDTH),))
+    assert "of the largest magnitude of an output" in left.reason
     strict = convert(cancelling, precision_mode="BF16", max_error=1e-9, max_rebuilds=3, on_inaccurate="error")
     with pytest.raises(AccuracyError, match="BH404"):
         strict.build(lambda: SAMPLES)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from beforehand.accuracy.settle_build import Excess
-from beforehand.records import Engine
+from beforehand.records import Engine, LeftNative
 from beforehand.report.summarize_accuracy import summarize_accuracy
 
 Place = tuple[int, str]  # segment and key: equal segments have equal keys
@@ -45,6 +45,12 @@ class UsedEngines:
         """Do not use an engine, and remember why."""
         self.drop(excess.engine)
         self._left_out[_place(excess.engine)] = excess
+
+    def list_left_native(self) -> list[LeftNative]:
+        """For the manifest: shapes of engines that were left out, and why."""
+        return [
+            LeftNative(item.engine.segment_index, item.engine.shapes, item.reason) for item in self._left_out.values()
+        ]
 
     def describe_accuracy(self) -> str:
         """A line for the summary."""

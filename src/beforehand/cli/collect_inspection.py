@@ -40,6 +40,15 @@ def collect_inspection(folder: pathlib.Path) -> dict[str, Any]:
         "segments": [_describe_segment(segment, manifest) for segment in manifest.segments],
         "engines": engines,
         "accuracy": summarize_accuracy(manifest.engines),
+        "left_native": [
+            {
+                "segment": manifest.segments[item.segment_index].name,
+                "shapes": item.shapes.to_dict(),
+                "max_shapes": item.shapes.to_max_dict(),
+                "reason": item.reason,
+            }
+            for item in manifest.left_native
+        ],
         "targets": _describe_targets(manifest),
         "native_nodes": [
             {"name": node.name, "op": node.op, "reason": node.reason, "detail": node.detail, "signature": key}

@@ -23,6 +23,7 @@ def format_inspection(found: dict[str, Any], folder: pathlib.Path) -> list[str]:
         *_format_signatures(found),
         *_format_segments(found),
         *_format_engines(found),
+        *_format_left_native(found),
         *_format_targets(found),
         *_format_native_nodes(found),
         *(["not kept: " + "; ".join(found["not_kept"])] if found["not_kept"] else []),
@@ -85,6 +86,14 @@ def _format_engines(found: dict[str, Any]) -> list[str]:
     if len(rows) == 1:
         return ["", "no engines: every call runs natively, in TensorFlow"]
     return ["", *format_table(rows), *([f"  {found['accuracy']}"] if found["accuracy"] else [])]
+
+
+def _format_left_native(found: dict[str, Any]) -> list[str]:
+    """The shapes that have no engine because it was not accurate enough."""
+    return [
+        f"  no engine of {item['segment']} for {format_dims(item['shapes'], item['max_shapes'])}: {item['reason']}"
+        for item in found["left_native"]
+    ]
 
 
 def _format_error(accuracy: dict[str, Any] | None) -> str:

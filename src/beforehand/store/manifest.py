@@ -5,7 +5,7 @@ History of `format_version` (fields may be added within a version, never renamed
         added within it: `max_shapes` of an engine that serves a range (its `shapes` are then the smallest, so that a
         reader that does not know the field uses it for these alone, and is right); `weight_bytes` of a segment;
         `whole` of a signature that is one segment and nothing else; `opt_shapes` and `one_batch` of an engine;
-        `policies`, `sources` and `options`; `kernels`, `kept` and `accuracy` of an engine
+        `policies`, `sources` and `options`; `kernels`, `kept` and `accuracy` of an engine; `left_native`
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from beforehand.errors import ManifestError, SourceNotFoundError
 from beforehand.records import (
     Accuracy,
     Engine,
+    LeftNative,
     LeftOut,
     Manifest,
     OutputAccuracy,
@@ -104,6 +105,7 @@ def encode_manifest(manifest: Manifest) -> dict[str, Any]:
         "policies": vars(manifest.policies),
         "sources": [vars(source) for source in manifest.sources],
         "options": [list(pair) for pair in manifest.options],
+        "left_native": [_encode_left_native(item) for item in manifest.left_native],
     }
 
 
@@ -124,6 +126,10 @@ def decode_manifest(data: dict[str, Any]) -> Manifest:
         policies=_decode_policies(data.get("policies", {})),
         sources=tuple(_decode_source(item) for item in data.get("sources", [])),
         options=tuple((name, _freeze(value)) for name, value in data.get("options", [])),
+        left_native=tuple(
+            LeftNative(item["segment_index"], _decode_shape_set(item), item["reason"])
+            for item in data.get("left_native", [])
+        ),
     )
 
 
@@ -203,13 +209,21 @@ def _decode_segment(data: dict[str, Any]) -> SegmentRecord:
 
 def encode_engine(engine: Engine) -> dict[str, Any]:
     """An engine's record as plain data."""
-    shapes = engine.shapes
-    data = {**vars(engine), "shapes": _encode_shapes(shapes.names, shapes.shapes)}
+    data = {**vars(engine), **_encode_shape_set(engine.shapes)}
+    if engine.accuracy is not None:
+        data["accuracy"] = {**vars(engine.accuracy), "outputs": [vars(output) for output in engine.accuracy.outputs]}
+    return data
+
+
+def _encode_left_native(item: LeftNative) -> dict[str, Any]:
+    return {**vars(item), **_encode_shape_set(item.shapes)}
+
+
+def _encode_shape_set(shapes: ShapeSet) -> dict[str, Any]:
+    data: dict[str, Any] = {"shapes": _encode_shapes(shapes.names, shapes.shapes)}
     for name in ("max_shapes", "opt_shapes"):
         if getattr(shapes, name):
             data[name] = _encode_shapes(shapes.names, getattr(shapes, name))
-    if engine.accuracy is not None:
-        data["accuracy"] = {**vars(engine.accuracy), "outputs": [vars(output) for output in engine.accuracy.outputs]}
     return {**data, "one_batch": True} if shapes.one_batch else data
 
 
