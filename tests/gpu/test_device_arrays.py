@@ -85,6 +85,25 @@ def test_an_array_that_stays_is_read_in_place_and_others_are_copied(served: Any)
         assert torch.equal(y, again)
 
 
+def test_runs_of_one_shape_are_launched_as_graphs_in_whatever_stream(tmp_path: pathlib.Path) -> None:
+    model = write_conv_net(tmp_path)
+    engine = load(tmp_path, build(tmp_path, model, (4, 3, 32, 32)))
+    counted: list[int] = []
+    for n in range(30):
+        x = draw(4, n)
+        with torch.cuda.stream(torch.cuda.Stream() if n % 3 else torch.cuda.default_stream()):
+            x.add_(1)
+            [y, _] = call(engine, x)
+            y.mul_(2)
+            torch.cuda.current_stream().synchronize()
+        expected = compute(model, x.cpu().numpy())[0]
+        np.testing.assert_allclose(y.cpu(), 2 * expected, rtol=1e-2, atol=5e-3)
+        np.testing.assert_allclose(engine.run([x.cpu().numpy()])[0], expected, rtol=1e-2, atol=5e-3)
+        counted.append(len(engine._slots[0]._context._graphs._kept))
+    assert counted[0] <= 1  # kernels are loaded by the first run, which is none
+    assert 1 <= counted[-1] <= 16  # of addresses in turns, and of our buffers
+
+
 def test_large_arrays_of_the_host_are_cut_and_put_together_again(served: Any, tmp_path: pathlib.Path) -> None:
     del served
     model = write_encoder(tmp_path)

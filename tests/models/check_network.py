@@ -30,6 +30,8 @@ COUNTED: dict[str, dict[str, int]] = {
     "TRIP_LIMIT": {"Loop": 1, "LSTM": 1, "GRU": 1},
     "CONDITION": {"If": 1},
 }
+# Kinds of activations that have one kind of ONNX nodes.
+ACTIVATIONS = {"GELU_ERF": "none", "GELU_TANH": "tanh"}
 # Whatever else the parser may write; plug-ins, and what TensorRT-RTX has no kernels for (NON_ZERO, NMS), are not among it.
 OTHERS = {
     "ACTIVATION", "CAST", "CONCATENATION", "CONDITIONAL_INPUT", "CONDITIONAL_OUTPUT", "CONSTANT", "ELEMENTWISE",
@@ -61,16 +63,34 @@ def check_description(found: NetworkDescription, graph: Any, spec: EngineSpec) -
     ops = Counter(node.op_type for node in list_nodes(graph))
     for layer, made_of in COUNTED.items():
         assert found.layers.get(layer, 0) == sum(ops[op] * count for op, count in made_of.items()), layer
+    gelus = Counter(read_approximation(node) for node in list_nodes(graph) if node.op_type == "Gelu")
+    assert {kind: found.activations.get(kind, 0) for kind in ACTIVATIONS} == {
+        kind: gelus[approximate] for kind, approximate in ACTIVATIONS.items()
+    }
+    assert not ops["Erf"], "what is written out computes in float32"
     assert set(found.layers) <= {*COUNTED, *OTHERS}
     half = {"FP16": "float16", "BF16": "bfloat16"}.get(spec.precision, "float32")
+    own = list_halves(spec.onnx_file)  # what the model has in half precision by itself stays so
     floats = {layer: dtypes & FLOATS for layer, dtypes in found.dtypes.items()}
-    assert all(dtypes <= {"float32", half} for dtypes in floats.values()), floats
+    assert all(dtypes <= {"float32", half, *own} for dtypes in floats.values()), floats
     for layer in ("CONVOLUTION", "DECONVOLUTION"):
-        assert found.dtypes.get(layer, {half}) == {half}, layer
+        assert found.dtypes.get(layer, {half}) <= {half, *own}, layer
     loops = sum(ops[op] for op in ("GRU", "If", "Loop", "LSTM"))  # what is in them stays in float32
     recurrent = {"float32"} if loops else set()
-    assert found.dtypes.get("MATRIX_MULTIPLY", {half}) <= {half, *recurrent}
-    assert found.dtypes.get("ITERATOR", {"float32"}) == {"float32"}
+    assert found.dtypes.get("MATRIX_MULTIPLY", {half}) <= {half, *own, *recurrent}
+    assert found.dtypes.get("ITERATOR", {"float32"}) <= {"float32", *own}
+
+
+def list_halves(onnx_file: str) -> set[str]:
+    """The half precisions that values of the model have."""
+    graph = onnx.shape_inference.infer_shapes(onnx.load(onnx_file, load_external_data=False)).graph
+    kinds = {value.type.tensor_type.elem_type for value in (*graph.input, *graph.value_info, *graph.output)}
+    names = {onnx.TensorProto.FLOAT16: "float16", onnx.TensorProto.BFLOAT16: "bfloat16"}
+    return {name for kind, name in names.items() if kind in kinds}
+
+
+def read_approximation(gelu: Any) -> str:
+    return next((attribute.s.decode() for attribute in gelu.attribute if attribute.name == "approximate"), "none")
 
 
 def check_values(found: Any, values: Any, names: Any) -> None:

@@ -40,9 +40,9 @@ def _speed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tensorrt_places.cuda, "find_memory_speed", lambda device: 2e12)
 
 
-def make_places(layers: int = 100) -> tuple[Any, Places]:
+def make_places(layers: int = 100, *, keeps_graphs: bool = False) -> tuple[Any, Places]:
     context: Any = Context()
-    return context, Places(context, layers, 0)
+    return context, Places(context, layers, 0, keeps_graphs=keeps_graphs)
 
 
 def test_an_address_that_stays_is_bound_after_a_few_calls() -> None:
@@ -56,6 +56,15 @@ def test_addresses_that_change_go_by_way_of_the_buffer() -> None:
     context, places = make_places()
     assert {places.point("x", 512 * (1 + n % 2), 64) for n in range(1000)} == {BUFFER}
     assert context.pointed == [BUFFER]
+
+
+def test_two_addresses_in_turns_are_read_in_place_where_graphs_are_kept() -> None:
+    _, places = make_places(keeps_graphs=True)
+    assert [places.point("x", 512 * (1 + n % 2), 64) for n in range(6)] == [512, 1024] * 3
+    assert [places.point("x", 512 * n, 64) for n in range(3, 100)] == [BUFFER] * 97
+    assert places.point("x", 1024, 64) == 1024
+    assert [places.point("x", 4096, 64) for _ in range(5)] == [BUFFER] * 3 + [4096] * 2
+    assert places.point("x", 512, 64) == BUFFER  # the oldest went for it
 
 
 def test_what_costs_more_to_copy_than_to_capture_is_bound_at_once() -> None:
@@ -74,10 +83,13 @@ def test_without_memory_for_a_buffer_the_callers_is_used() -> None:
 def test_whatever_comes_captures_are_few(runs: list[int]) -> None:
     """An address that stays just long enough to be bound, again and again, is believed less and less."""
     context, places = make_places()
+    kept, others = make_places(keeps_graphs=True)
     for number, times in enumerate(runs):
         for _ in range(times):
-            assert places.point("x", 512 * (1 + number), 64) in (512 * (1 + number), BUFFER)
+            for these in (places, others):
+                assert these.point("x", 512 * (1 + number), 64) in (512 * (1 + number), BUFFER)
     assert len(context.pointed) <= 5
+    assert len(set(kept.pointed)) <= 5
 
 
 @given(st.integers(0, 40 * PIECE))

@@ -74,6 +74,8 @@ CASES: dict[str, tuple[Any, ...]] = {
     "updates of one place add up": (lambda u: tf.scatter_nd([[1], [1], [2]], u, [4]), floats(3)),
     "whole updates of one place add up": (lambda u: tf.scatter_nd([[1], [1], [2]], u, [4]), wholes(3)),
     "bilinear resize of bytes": (lambda x: raw.ResizeBilinear(images=x, size=[7, 9], half_pixel_centers=True), wholes(1, 5, 6, 2, low=0, high=255, dtype=np.uint8)),
+    "float16 that is no number": (lambda x: (tf.math.is_finite(x), tf.math.is_inf(x)), np.array([1, np.inf, np.nan, -np.inf], np.float16)),
+    "padding of float16": (lambda x: tf.pad(x, [[0, 0], [1, 2]], constant_values=tf.constant(2, tf.float16)), floats(3, 4).astype(np.float16)),
     **{f"segment_{kind}": (getattr(tf.math, f"segment_{kind}"), floats(5, 3), SORTED) for kind in ("sum", "mean", "max", "min", "prod")},
     **{
         f"unsorted_segment_{kind}": (lambda x, s, kind=kind: getattr(tf.math, f"unsorted_segment_{kind}")(x, s, 4), floats(5, 3), IDS)

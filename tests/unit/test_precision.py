@@ -24,6 +24,7 @@ from beforehand.precision.formats import BF16, FP16  # noqa: E402
 from beforehand.precision.join_layer_norm import join_layer_norm  # noqa: E402
 from beforehand.precision.onnx_graph import OnnxGraph  # noqa: E402
 from beforehand.precision.prepare_model import prepare_model  # noqa: E402
+from beforehand.precision.widen_softmax import widen_softmax  # noqa: E402
 
 CHANNELS = 6
 Arrays = dict[str, "np.ndarray[Any, Any]"]
@@ -260,6 +261,41 @@ def test_weights_are_turned_once(tmp_path: pathlib.Path) -> None:
     np.testing.assert_allclose(run(folded, x=x)[0], expected, rtol=1e-5)
 
 
+def test_gates_of_recurrent_layers_are_ordered_once_and_not_rounded(tmp_path: pathlib.Path) -> None:
+    units = 4
+    rng = np.random.default_rng(4)
+    constants = {
+        "kernel": rng.normal(size=(4 * units, 3)).astype(np.float32), "biases": rng.normal(size=(2, 4 * units)).astype(np.float32),
+        "again": rng.normal(size=(1, 4 * units, units)).astype(np.float32), "zeros": np.zeros(4 * units, np.float32),
+        "order": np.concatenate([np.arange(units) + units * gate for gate in (0, 3, 1, 2)]), "first": np.array([0]),
+        "row": np.array(1),
+    }  # fmt: skip
+    nodes = [
+        ("Gather", ["kernel", "order"], ["w"], {"axis": 0}),
+        ("Unsqueeze", ["w", "first"], ["w1"], {}),
+        ("Gather", ["biases", "row"], ["bias"], {}),
+        ("Gather", ["bias", "order"], ["b"], {"axis": 0}),
+        ("Concat", ["b", "zeros"], ["b2"], {"axis": 0}),
+        ("Unsqueeze", ["b2", "first"], ["b1"], {}),
+        ("LSTM", ["x", "w1", "again", "b1"], ["y"], {"hidden_size": units}),
+    ]
+    file = save(tmp_path, nodes, constants, {"x": (TensorProto.FLOAT, [5, 2, 3])}, ["y"])
+    x = draw(5, 2, 3)
+    expected = run(onnx.load(file), x=x)[0]
+    (tmp_path / "prepared").mkdir()
+    prepared = onnx.load(str(prepare_model(file, "FP16", tmp_path / "prepared").file))
+    assert count(prepared) == {"LSTM": 1}
+    np.testing.assert_allclose(run(prepared, x=x)[0], expected, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("places", [[0, 0], [[0, 1]]], ids=["twice", "of rank 2"])
+def test_rows_that_are_repeated_or_put_in_other_forms_are_left(places: Any, tmp_path: pathlib.Path) -> None:
+    nodes = [("Gather", ["w", "places"], ["g"], {}), ("Add", ["x", "g"], ["y"], {})]
+    constants = {"w": draw(3, 4), "places": np.array(places)}
+    model = OnnxGraph(save(tmp_path, nodes, constants, {"x": (TensorProto.FLOAT, [None, 4])}, ["y"]))
+    assert fold_constants(model) == 0
+
+
 def test_a_constant_that_is_an_output_keeps_its_name(tmp_path: pathlib.Path) -> None:
     nodes = [("Transpose", ["w"], ["t"], {}), ("MatMul", ["x", "t"], ["y"], {})]
     model = OnnxGraph(save(tmp_path, nodes, {"w": draw(4, 3)}, {"x": (TensorProto.FLOAT, [None, 3])}, ["y", "t"]))
@@ -441,3 +477,41 @@ def test_the_log_says_what_computes_in_what_and_why(tmp_path: pathlib.Path) -> N
     assert "in half precision: MatMul 4, Transpose 1" in told
     assert "Mul (a constant is out of the range) 1" in told
     assert "Softmax (operation) 1" in told
+
+
+@pytest.mark.parametrize("op", ["Softmax", "LogSoftmax"])
+@pytest.mark.parametrize("precision", ["FP32", "FP16"])
+def test_a_softmax_of_the_models_own_float16_is_summed_in_float32(
+    op: str, precision: str, tmp_path: pathlib.Path
+) -> None:
+    graph = helper.make_graph(
+        [helper.make_node(op, ["x"], ["p"], name="n/p", axis=-1), helper.make_node("Abs", ["p"], ["y"], name="n/y")],
+        "g", [helper.make_tensor_value_info("x", TensorProto.FLOAT16, [1, 70_000])],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT16, [1, 70_000]) for name in ("y", "p")],
+    )  # fmt: skip
+    file = str(tmp_path / "segment.onnx")
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8), file)
+    (tmp_path / "prepared").mkdir()
+    prepared = onnx.load(str(prepare_model(file, precision, tmp_path / "prepared").file))
+    onnx.checker.check_model(prepared, full_check=True)
+    assert computes_in(prepared, op) == {TensorProto.FLOAT}
+    x = np.zeros((1, 70_000), np.float16)
+    for place, found in enumerate(run(prepared, x=x)):
+        assert found.dtype == np.float16
+        wanted = {"Softmax": (1 / 70_000, 1 / 70_000), "LogSoftmax": (np.log(70_000), -np.log(70_000))}[op]
+        assert found.max() == pytest.approx(wanted[place], rel=2e-2)
+    half = OnnxGraph(file)
+    assert (widen_softmax(half), widen_softmax(half)) == (1, 0)
+
+
+def test_the_log_does_not_call_float32_what_has_other_types(tmp_path: pathlib.Path) -> None:
+    nodes = [
+        ("Cast", ["x"], ["h"], {"to": TensorProto.FLOAT16}),
+        ("Relu", ["h"], ["r"], {}),
+        ("Cast", ["r"], ["y"], {"to": 1}),
+    ]
+    file = save(tmp_path, nodes, {}, {"x": (TensorProto.FLOAT, [None, 4])}, ["y"])
+    (tmp_path / "prepared").mkdir()
+    told = prepare_model(file, "FP16", tmp_path / "prepared").describe()
+    assert "in float32: Cast (operation) 1" in told
+    assert "Relu" not in told

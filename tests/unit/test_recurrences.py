@@ -36,11 +36,11 @@ LAYERS: dict[str, Make] = {
 }
 
 
-def save_layers(folder: pathlib.Path, layers: dict[str, Make], masked: bool) -> Any:
+def save_layers(folder: pathlib.Path, layers: dict[str, Make], masked: bool, length: int | None = None) -> Any:
     """One model in which each layer, of weights drawn at random, has an output of its own."""
     keras.utils.set_random_seed(3)
-    given = keras.Input((None, WIDTH), name="x")
-    mask = keras.Input((None,), dtype="bool", name="mask")
+    given = keras.Input((length, WIDTH), name="x")
+    mask = keras.Input((length,), dtype="bool", name="mask")
     outputs = {name: make()(given, mask=mask if masked else None) for name, make in layers.items()}
     model = keras.Model({"x": given, "mask": mask} if masked else {"x": given}, outputs)
     rng = np.random.default_rng(5)
@@ -99,6 +99,50 @@ def test_keras_layers_are_one_node_each_and_give_the_same_as_in_tensorflow(
                 np.testing.assert_allclose(
                     have[name], value, rtol=1e-4, atol=2e-6, err_msg=f"{name}, {kind}, {batch} x {length}"
                 )
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_layers_of_a_known_length_are_one_node_each_too(tmp_path: pathlib.Path, masked: bool) -> None:
+    """The length stands in the loop's condition then."""
+    source = save_layers(tmp_path / "source", LAYERS, masked, 6)
+    converter = beforehand.Converter(tmp_path / "source", progress="off")
+    converter.convert()
+    ops = count_ops(converter)
+    assert (ops["GRU"], ops["LSTM"], ops["Loop"]) == (8, 4, 0)
+    converter.build(shapes=[{"x": (4, 6, WIDTH), **({"mask": (4, 6)} if masked else {})}])
+    converter.save(tmp_path / "saved")
+    loaded = tf.saved_model.load(str(tmp_path / "saved"))
+    inputs = {"x": tf.constant(np.random.default_rng(7).normal(size=(4, 6, WIDTH)).astype(np.float32))}
+    if masked:
+        inputs["mask"] = tf.constant(draw_mask("random", 4, 6))
+    have = loaded.signatures["serving_default"](**inputs)
+    for name, value in source.signatures["serving_default"](**inputs).items():
+        np.testing.assert_allclose(have[name], value, rtol=1e-4, atol=2e-6, err_msg=name)
+    calls = beforehand.stats(loaded)["signatures"]["serving_default"]
+    assert (calls["engine_calls"], calls["native_calls"]) == (len(converter.segments), 0)
+
+
+@pytest.mark.parametrize(("steps", "recurrent"), [(6, 1), (4, 0)])
+def test_a_loop_of_fewer_steps_than_the_sequence_has_stays_a_loop(
+    tmp_path: pathlib.Path, steps: int, recurrent: int
+) -> None:
+    cell = keras.layers.LSTMCell(UNITS)
+    cell.build((None, WIDTH))
+
+    @tf.function(input_signature=[tf.TensorSpec((None, 6, WIDTH), tf.float32, name="x")])
+    def serve(x: Any) -> dict[str, Any]:
+        states = [tf.zeros((tf.shape(x)[0], UNITS))] * 2
+        last, _, _ = keras.src.backend.rnn(cell, x, states, input_length=steps)
+        return {"y": tf.ensure_shape(last, (None, UNITS))}
+
+    module = tf.Module()
+    module.weights, module.serve = cell.variables, serve
+    module.kept = [variable.value for variable in cell.variables]
+    tf.saved_model.save(module, str(tmp_path / "source"), signatures=serve)
+    converter = beforehand.Converter(tmp_path / "source", progress="off")
+    converter.convert()
+    ops = count_ops(converter)
+    assert (ops["LSTM"], ops["Loop"]) == (recurrent, 1 - recurrent)
 
 
 class OtherOrder(keras.layers.GRUCell):

@@ -52,6 +52,7 @@ def check(call: str, *arguments: Any) -> Any:
     found = _find_call(call)(*arguments)
     status = found[0]
     if status != 0:
+        import_runtime().cudaGetLastError()  # it is told here: who shares the thread shall not find it
         raise CudaError(call, status.name)
     return found[1] if len(found) == 2 else found[1:]
 

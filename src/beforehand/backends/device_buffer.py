@@ -10,12 +10,13 @@ import numpy as np
 
 from beforehand.backends import cuda
 
-_ROUND = 512  # bytes: CUDA's own alignment
+_LEAST = 512  # bytes: CUDA's own alignment
+_STEP = 1 << 24
 
 
 def round_up(size: int) -> int:
-    """How much to allocate for so many bytes: a power of two, so that few sizes occur."""
-    return max(_ROUND, 1 << (size - 1).bit_length())
+    """How much to allocate for so many bytes: of few different sizes, and at most 16 MiB more where that is less than double."""
+    return max(_LEAST, 1 << (size - 1).bit_length()) if size <= _STEP else -(-size // _STEP) * _STEP
 
 
 class DeviceBuffer:

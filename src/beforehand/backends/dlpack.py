@@ -105,7 +105,7 @@ def _read_tensor(tensor: Any) -> View:
         tuple(tensor.shape),
         _find_torch_dtype(tensor.dtype),
         None if tensor.is_contiguous() else tuple(tensor.stride()),
-        _find_torch_stream(device),
+        find_torch_stream(device),
         tensor,
     )
 
@@ -128,7 +128,8 @@ def _find_torch_form(dtype: np.dtype[Any], device: int) -> tuple[Any, Any, Any]:
     return torch.empty, getattr(torch, dtype.name), torch.device("cuda", device)
 
 
-def _find_torch_stream(device: int) -> int:
+def find_torch_stream(device: int) -> int:
+    """Handle of the stream in which torch works now, in this thread."""
     return int(_find_stream_reader()(device))
 
 

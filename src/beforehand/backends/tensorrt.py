@@ -32,7 +32,7 @@ class TensorRtBackend:
     name: ClassVar[str]
     flavour: ClassVar[Flavour]
     precisions: ClassVar[tuple[str, ...]] = ("FP32", "TF32", "FP16", "BF16")
-    dtypes: ClassVar[frozenset[str]] = frozenset({"float32", "int32", "int64", "bool", "uint8"})
+    dtypes: ClassVar[frozenset[str]] = frozenset({"float32", "float16", "int32", "int64", "bool", "uint8"})
 
     @functools.cached_property
     def _trt(self) -> Any:

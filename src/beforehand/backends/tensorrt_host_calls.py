@@ -24,34 +24,39 @@ class HostCalls:
         self._context = context
         self._pinned = {name: PinnedBuffer() for name, _ in (*context.inputs, *context.outputs)}
         self._events: list[cuda.Event] = []  # behind each piece of the outputs
-        self._is_read = False  # whether copies from pinned memory may be under way
+        self._sent = cuda.Event()  # behind copies from pinned memory, which may be under way
+        self._is_sent = False
 
     def run(self, arrays: Sequence[np.ndarray[Any, Any]]) -> list[np.ndarray[Any, Any]]:
         """The outputs, on the host, in memory of their own."""
-        context = self._context
+        context, stream = self._context, self._context.handle
         self.finish()
         context.set_shapes(tuple([array.shape for array in arrays]))
+        context.enter(stream)
         for (name, _), array in zip(context.inputs, arrays, strict=True):
-            self.send(name, array)
+            self.send(name, array, stream)
         for name, size in context.sizes:
             context.point(name, context.buffers[name].grow(size))
-        context.execute()
+        context.run(stream)
         made = [make_aligned(shape, dtype) for (_, dtype), shape in zip(context.outputs, context.found, strict=True)]
         self._receive({name: view_bytes(array) for (name, _), array in zip(context.outputs, made, strict=True)})
+        self._is_sent = False
         return made
 
-    def send(self, name: str, array: np.ndarray[Any, Any]) -> None:
-        """Put a copy of an input to the GPU into the stream."""
+    def send(self, name: str, array: np.ndarray[Any, Any], stream: int) -> None:
+        """Put a copy of an input to the GPU into a stream."""
         context = self._context
         target = context.buffers[name].grow(max(1, array.nbytes))
         context.point(name, target)
         if array.nbytes:
             pinned = self._pinned[name]
             source = pinned.grow(array.nbytes)
-            self._is_read = True
+            self._is_sent = True
             for piece in copy_in_order(pinned.view_bytes(array.nbytes), array):
                 size = piece.stop - piece.start
-                context.copy(target + piece.start, source + piece.start, size, self._to_device)
+                context.copy(target + piece.start, source + piece.start, size, self._to_device, stream)
+            if stream != context.handle:
+                self._sent.record(stream)
 
     def _receive(self, made: dict[str, np.ndarray[Any, Any]]) -> None:
         """Copy the outputs from the GPU into these bytes, each piece as soon as it is there."""
@@ -61,7 +66,9 @@ class HostCalls:
         for (name, piece), event in zip(pieces, self._events, strict=False):
             source = (context.computed.get(name) or context.buffers[name]).address
             target = self._pinned[name].grow(made[name].size)
-            context.copy(target + piece.start, source + piece.start, piece.stop - piece.start, self._to_host)
+            context.copy(
+                target + piece.start, source + piece.start, piece.stop - piece.start, self._to_host, context.handle
+            )
             event.record(context.stream)
         copies: list[Future[None]] = []
         for (name, piece), event in zip(pieces, self._events, strict=False):
@@ -75,10 +82,9 @@ class HostCalls:
             copy.result()
         if not pieces:
             context.wait()
-        self._is_read = False
 
     def finish(self) -> None:
-        """Wait for copies from pinned memory, before it is written anew."""
-        if self._is_read:
-            self._context.wait()
-            self._is_read = False
+        """Wait for copies from pinned memory, before it is written anew. Those of `run` are done when it returns."""
+        if self._is_sent:
+            self._sent.wait()
+            self._is_sent = False

@@ -1,7 +1,6 @@
 """TensorRT engines at work: opened once, with a slot for each concurrent caller, up to a bound, kept for the next call.
 
-For TensorRT-RTX the runtime configuration captures each shape as a CUDA graph, and kernels that were kept with the engine are
-not compiled again.
+Kernels that were kept with an engine of TensorRT-RTX are not compiled again.
 """
 
 from __future__ import annotations
@@ -71,6 +70,8 @@ class TensorRtExecutable:
         self.outputs = [(name, np.dtype(trt.nptype(self._engine.get_tensor_dtype(name)))) for name in output_names]
         self._kernels = bytes(kernels)
         self._is_range = any(-1 in self._engine.get_tensor_shape(name) for name in input_names)
+        is_fixed = not any(-1 in self._engine.get_tensor_shape(name) for name in (*input_names, *output_names))
+        self._has_our_memory = flavour.has_runtime_cache and is_fixed  # as it was built: see tensorrt_build.py
         self._idle: queue.SimpleQueue[Slot | None] = queue.SimpleQueue()
         self._slots: list[Slot] = []
         self._lock = threading.Lock()
@@ -81,7 +82,8 @@ class TensorRtExecutable:
         with self._lock:
             slots = list(self._slots)
         weights = int(self._engine.streamable_weights_size)
-        return weights + len(slots) * int(self._engine.device_memory_size_v2) + sum(slot.buffer_bytes for slot in slots)
+        own = 0 if self._has_our_memory else int(self._engine.device_memory_size_v2)
+        return weights + sum(own + slot.buffer_bytes for slot in slots)
 
     def read_kernels(self) -> bytes:
         """The kernels that the first slot has, compiled or given."""
@@ -149,7 +151,9 @@ class TensorRtExecutable:
                 why=self._read_error() or "most often the GPU's memory is full",
             )
         context = TensorRtContext(self._trt, made, self.inputs, self.outputs, self._read_error)
-        places = Places(context, int(self._engine.num_layers), self._device)
+        if self._has_our_memory:
+            context.give_memory(int(self._engine.device_memory_size_v2))
+        places = Places(context, int(self._engine.num_layers), self._device, keeps_graphs=self._has_our_memory)
         return Slot(context, places, self._device, config, cache)
 
     def _make_config(self) -> tuple[Any, Any]:
@@ -160,7 +164,10 @@ class TensorRtExecutable:
         them, and not 2 s; and none are compiled in threads behind our back (strategy LAZY).
         """
         trt, config = self._trt, self._engine.create_runtime_config()
-        config.cuda_graph_strategy = trt.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
+        if self._has_our_memory:
+            config.set_execution_context_allocation_strategy(trt.ExecutionContextAllocationStrategy.USER_MANAGED)
+        else:
+            config.cuda_graph_strategy = trt.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
         strategies = trt.DynamicShapesKernelSpecializationStrategy
         config.dynamic_shapes_kernel_specialization_strategy = strategies.NONE if self._is_range else strategies.EAGER
         cache = config.create_runtime_cache()

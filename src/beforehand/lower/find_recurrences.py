@@ -157,18 +157,21 @@ class _Frame:
         """Whether the loop ends after as many steps as the two limits of its condition, from 0 on by 1."""
         return self._find_limits(time) is not None
 
-    def _find_limits(self, time: int) -> set[int] | None:
+    def _find_limits(self, time: int) -> list[Any] | None:
+        """The numbers of steps: tensors, or numbers that stand in the condition, as for sequences of a known length."""
         both = self._condition.match(self._condition.results[0], "LogicalAnd")
-        limits, counters = set(), set()
+        limits: list[Any] = []
+        counters = set()
         for key in both or ():
             less = self._condition.match(key, "Less")
             if less is None:
                 return None
             counter, limit = map(self._condition.find_argument, less)
-            if counter is None or limit is None or limit not in self._kept or not self._counts(counter):
+            constant = self._condition.read_constant(less[1])
+            if counter is None or not self._counts(counter) or (limit not in self._kept and constant is None):
                 return None
             counters.add(counter)
-            limits.add(limit)
+            limits.append(self._inputs[limit] if limit is not None else (constant or [-1])[0])
         return limits if time in counters else None
 
     def _counts(self, index: int) -> bool:
@@ -194,7 +197,7 @@ class _Frame:
             self._terms.find_argument((self._terms.match(read, "TensorListGetItem") or ())[1]) != time for read in reads
         ):
             return False
-        sizes = [self._inputs[index] for index in self._find_limits(time) or ()]
+        sizes = list(self._find_limits(time) or ())
         reserved = self._inputs[outputs].op
         if reserved.type != "TensorListReserve" or given.shape.rank != 3 or given.dtype != tf.float32:
             return False
@@ -232,7 +235,9 @@ def _is_static(tensor: Any) -> bool:
 
 
 def _is_length(size: Any, given: Any) -> bool:
-    """Whether `size` is the first dimension of `given`."""
+    """Whether `size`, a tensor or a number, is the first dimension of `given`."""
+    if isinstance(size, int | float):
+        return given.shape[0] is not None and size == given.shape[0]
     if size.op.type == "Const":
         return given.shape[0] is not None and int(tf.make_ndarray(size.op.get_attr("value"))) == given.shape[0]
     if size.op.type != "StridedSlice" or size.shape.rank != 0:

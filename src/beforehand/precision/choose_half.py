@@ -34,6 +34,7 @@ _BOUNDING = frozenset({
 # Inputs that stay in float32 in a node of half precision: scales and regions of Resize.
 ALWAYS_FLOAT: Mapping[str, tuple[int, ...]] = {"Resize": (1, 2)}
 
+OWN = "it gives no float32"
 BORDER = "nothing before it computes in half precision"
 OPERATION = "operation"
 RANGE = "a constant is out of the range"
@@ -85,8 +86,11 @@ class _Chooser:
         """The first counts: those of the range come before those of the operation, for what they say of its outputs."""
         types = self._types
         known = all(name in types for name in (*node.input, *node.output) if name)
-        if not known or not any(types[name] == FLOAT for name in node.output) or next(list_captured(node), None):
+        if not known or next(list_captured(node), None):
             yield OPERATION
+            return
+        if all(types[name] != FLOAT for name in node.output if name):
+            yield OWN
             return
         if self._has_lost_constant(node):
             yield RANGE

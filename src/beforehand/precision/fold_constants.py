@@ -1,4 +1,7 @@
-"""Weights that the graph turns or reshapes before it reads them, turned once: builders want the kernels of convolutions as constants."""
+"""Weights that the graph turns, reshapes or puts together before it reads them, so once: builders want kernels as constants.
+
+Gates of recurrent layers are reordered so; left in the graph, they would be rounded with it where the layer is not.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +11,11 @@ import numpy as np
 
 from beforehand.precision.onnx_graph import OnnxGraph
 
+_OPS = ("Concat", "Gather", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
+
 
 def fold_constants(model: OnnxGraph) -> int:
-    """Fold layout changes of constants; how many nodes are gone. Requires nodes in topological order, and keeps them so."""
+    """Fold what only moves elements of constants; how many nodes are gone. Requires nodes in topological order, and keeps them so."""
     kept: list[Any] = []
     renamed: dict[str, str] = {}
     for node in model.graph.node:
@@ -29,18 +34,28 @@ def fold_constants(model: OnnxGraph) -> int:
 
 
 def _compute(model: OnnxGraph, inputs: list[str], node: Any) -> np.ndarray[Any, Any] | None:
-    if node.op_type not in ("Transpose", "Reshape", "Squeeze", "Unsqueeze") or not all(map(model.is_constant, inputs)):
+    if node.op_type not in _OPS or not all(map(model.is_constant, inputs)):
         return None
-    value = np.asarray(model.read(inputs[0]))
+    values = [np.asarray(model.read(name)) for name in inputs]
+    attributes = {attribute.name: attribute for attribute in node.attribute}
     if node.op_type == "Transpose":
-        axes = next((list(a.ints) for a in node.attribute if a.name == "perm"), None)
-        return np.transpose(value, axes)
+        return np.transpose(values[0], list(attributes["perm"].ints) if attributes else None)
+    if node.op_type == "Concat":
+        return np.concatenate(values, attributes["axis"].i)
+    if node.op_type == "Gather":
+        return _gather(values[0], values[1], attributes["axis"].i if attributes else 0)
     if len(inputs) != 2 or node.attribute:  # Squeeze of every 1, and Reshape that copies no zeros
         return None
-    wanted = model.read(inputs[1]).reshape(-1).tolist()
-    if node.op_type == "Reshape":
-        shape = [value.shape[i] if size == 0 else size for i, size in enumerate(wanted)]
-        return value.reshape(shape)
-    if node.op_type == "Squeeze":
-        return np.squeeze(value, tuple(wanted))
-    return np.expand_dims(value, tuple(wanted))
+    return _reshape(node.op_type, values[0], values[1].reshape(-1).tolist())
+
+
+def _gather(value: np.ndarray[Any, Any], places: np.ndarray[Any, Any], axis: int) -> np.ndarray[Any, Any] | None:
+    """Slices in another order, none of them twice: what repeats them would grow."""
+    is_order = places.ndim <= 1 and len(np.unique(places)) == places.size
+    return np.take(value, places, axis) if is_order else None
+
+
+def _reshape(op: str, value: np.ndarray[Any, Any], wanted: list[int]) -> np.ndarray[Any, Any]:
+    if op == "Reshape":
+        return value.reshape([value.shape[i] if size == 0 else size for i, size in enumerate(wanted)])
+    return np.squeeze(value, tuple(wanted)) if op == "Squeeze" else np.expand_dims(value, tuple(wanted))

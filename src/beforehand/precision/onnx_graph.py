@@ -42,6 +42,20 @@ class OnnxGraph:
         self._added: dict[str, tuple[np.ndarray[Any, Any], int]] = {}  # with the element type
         self._names = 0
 
+    @property
+    def opset(self) -> int:
+        """The opset of ONNX's own operations."""
+        return next((int(entry.version) for entry in self._model.opset_import if not entry.domain), 1)
+
+    @opset.setter
+    def opset(self, version: int) -> None:
+        for entry in self._model.opset_import:
+            if not entry.domain:
+                entry.version = version
+        self._model.ir_version = max(
+            self._model.ir_version, onnx.helper.find_min_ir_version_for(self._model.opset_import)
+        )
+
     def is_constant(self, name: str) -> bool:
         """Whether the value is a weight or another constant."""
         return name in self._constants or name in self._added

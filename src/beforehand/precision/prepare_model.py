@@ -8,13 +8,15 @@ from collections import Counter
 from collections.abc import Sequence
 
 from beforehand.precision.cast_to_half import cast_to_half
-from beforehand.precision.choose_half import Choice
+from beforehand.precision.choose_half import OWN, Choice
 from beforehand.precision.fold_constants import fold_constants
 from beforehand.precision.fold_into_conv import fold_into_conv
 from beforehand.precision.fold_pads import fold_pads
 from beforehand.precision.formats import HALVES
+from beforehand.precision.join_gelu import join_gelu
 from beforehand.precision.join_layer_norm import join_layer_norm
 from beforehand.precision.onnx_graph import OnnxGraph
+from beforehand.precision.widen_softmax import widen_softmax
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,13 +25,15 @@ class Prepared:
 
     file: pathlib.Path
     norms: int
+    gelus: int
     folded: int
     in_half: tuple[tuple[str, int], ...]
     in_float: tuple[tuple[str, int], ...]
 
     def describe(self) -> str:
         """One line for each kind of thing that was done."""
-        lines = [f"joined to LayerNormalization: {self.norms}; nodes folded into convolutions: {self.folded}"]
+        joined = f"joined to LayerNormalization: {self.norms}, to Gelu: {self.gelus}"
+        lines = [f"{joined}; nodes folded into convolutions: {self.folded}"]
         for words, counted in (("half precision", self.in_half), ("float32", self.in_float)):
             if counted:
                 lines.append(f"in {words}: " + ", ".join(f"{name} {count}" for name, count in counted))
@@ -43,16 +47,17 @@ def prepare_model(onnx_file: str, precision: str, folder: pathlib.Path, kept: Se
     """
     model = OnnxGraph(onnx_file)
     fold_constants(model)
-    norms, folded = join_layer_norm(model), fold_into_conv(model) + fold_pads(model)
+    norms, gelus, folded = join_layer_norm(model), join_gelu(model), fold_into_conv(model) + fold_pads(model)
+    widen_softmax(model)
     half = HALVES.get(precision)
     if half is None:
-        return Prepared(model.write(folder), norms, folded, (), ())
+        return Prepared(model.write(folder), norms, gelus, folded, (), ())
     ops = [node.op_type for node in model.graph.node]
     choice = cast_to_half(model, half, frozenset(kept))
-    return Prepared(model.write(folder), norms, folded, *_count(ops, choice))
+    return Prepared(model.write(folder), norms, gelus, folded, *_count(ops, choice))
 
 
 def _count(ops: Sequence[str], choice: Choice) -> tuple[tuple[tuple[str, int], ...], tuple[tuple[str, int], ...]]:
     in_half = Counter(op for op, chosen in zip(ops, choice.half, strict=True) if chosen)
-    in_float = Counter(f"{ops[place]} ({reason})" for place, reason in choice.reasons.items())
+    in_float = Counter(f"{ops[place]} ({reason})" for place, reason in choice.reasons.items() if reason != OWN)
     return tuple(in_half.most_common()), tuple(in_float.most_common())

@@ -14,6 +14,7 @@ from tf2onnx import tfonnx, utils
 from tf2onnx.handler import tf_op
 
 OPSET = 18
+_FLOAT, _FLOAT16 = 1, 10  # onnx.TensorProto
 _ARITHMETIC = [
     *("Abs", "Add", "AddN", "AddV2", "Cumprod", "Cumsum", "MatMul", "Mean", "Mul", "Neg", "Prod", "Square"),
     *("SquaredDifference", "Sub", "Sum"),
@@ -97,11 +98,29 @@ def check_constant_shape(index: int) -> Guard:
 
 def cast_resized(ctx: Any, node: Any) -> str | None:
     """Not a refusal: a bilinear resize answers in float32, whatever it is given; ONNX's answers in what it is given."""
-    if ctx.get_dtype(node.input[0]) != 1:  # onnx.TensorProto.FLOAT
-        cast = ctx.insert_new_node_on_input(node, "Cast", node.input[0], to=1)
-        ctx.set_dtype(cast.output[0], 1)
-        ctx.copy_shape(cast.input[0], cast.output[0])
+    if ctx.get_dtype(node.input[0]) != _FLOAT:
+        _cast_input(ctx, node, 0)
     return None
+
+
+def cast_classified(ctx: Any, node: Any) -> str | None:
+    """Not a refusal: ONNX's IsInf takes no float16, whose every number float32 has as it is."""
+    if ctx.get_dtype(node.input[0]) == _FLOAT16:
+        _cast_input(ctx, node, 0)
+    return None
+
+
+def cast_padding(ctx: Any, node: Any) -> str | None:
+    """Not a refusal: what tf2onnx casts to float32 to pad it, it pads with a value that it leaves as it was."""
+    if len(node.input) > 2 and ctx.get_dtype(node.input[0]) == _FLOAT16:
+        _cast_input(ctx, node, 2)
+    return None
+
+
+def _cast_input(ctx: Any, node: Any, index: int) -> None:
+    cast = ctx.insert_new_node_on_input(node, "Cast", node.input[index], input_index=index, to=_FLOAT)
+    ctx.set_dtype(cast.output[0], _FLOAT)
+    ctx.copy_shape(cast.input[0], cast.output[0])
 
 
 def leave_dilations(graph: Any, nodes: Any) -> Any:
@@ -121,3 +140,5 @@ def install_guards() -> None:
     guard(["NonMaxSuppressionV5"], check_soft_suppression)
     guard(["SplitV"], check_constant_shape(1))
     guard(["ResizeBilinear"], cast_resized)
+    guard(["IsFinite", "IsInf"], cast_classified)
+    guard(["PadV2"], cast_padding)
