@@ -89,6 +89,6 @@ def test_a_node_that_is_kept_runs_in_float32_and_the_others_do_not(precision: st
     assert off_all < off_none / 5
 
 
-def test_a_node_that_is_not_in_the_model_is_refused(onnx_file: str) -> None:
+def test_a_node_that_is_not_in_the_model_is_refused(precision: str, onnx_file: str) -> None:
     with pytest.raises(BuildError, match=r"not in the model\. layer9/Gemm"):
-        build(onnx_file, "FP32", ("layer9/Gemm",))
+        build(onnx_file, precision, ("layer9/Gemm",))

@@ -28,13 +28,17 @@ _PREFIX = "beforehand_kept_"
 _PRODUCTS = ("MatMul", "Convolution", "GroupConvolution", "ConvolutionBackpropData", "GroupConvolutionBackpropData")
 
 
+# In float32 there is nothing to keep, and quantised graphs have their own way.
+_HALVES = ("BF16", "FP16")
+
+
 def compile_kept(core: Any, model: Any, spec: EngineSpec, config: Mapping[str, str]) -> Any:
-    """The model compiled for the CPU, with the nodes of `spec.kept` in float32.
+    """The model compiled for the CPU; in half precision with the nodes of `spec.kept` in float32.
 
     Raises:
         BuildError: BH401, a node is not in the model, or `onnx` is not installed.
     """
-    if not spec.kept:
+    if not spec.kept or spec.precision not in _HALVES:
         return core.compile_model(model, "CPU", config)
     nodes = _find_nodes(model, _list_outputs(spec.onnx_file, spec.kept))
     products = [node for node in nodes if node.get_type_name() in _PRODUCTS]
