@@ -213,7 +213,7 @@ class Converter:
         chosen = self._choose_signature(conversion, signature)
         checker = BuildChecker(live, chosen, segments, kept, self._work, self.options)
 
-        def rebuild(engine: Engine, nodes: tuple[str, ...]) -> Engine | None:
+        def rebuild(engine: Engine, nodes: tuple[str, ...] | None) -> Engine | None:
             from beforehand import pipeline  # noqa: PLC0415 (imports TensorFlow)
 
             with open_display(self.options.progress, self._on_event) as on_event:

@@ -190,18 +190,28 @@ def build_seen(
 def rebuild_kept(
     request: BuildRequest,
     engine: Engine,
-    kept: Sequence[str],
+    kept: Sequence[str] | None,
     folder: pathlib.Path,
     hooks: BuildHooks,
     cancel: threading.Event,
 ) -> Engine | None:
     """The engine for the same shapes with these ONNX nodes in a higher precision; None if it cannot be built.
 
+    Args:
+        request: Of the build.
+        engine: What was built.
+        kept: The nodes; None: all of it in FP32.
+        folder: Where the engine's file goes.
+        hooks: What is told of the build.
+        cancel: Once it is set, no build outlives a few seconds.
+
     Raises:
         BuildCancelledError: BH403.
     """
+    if kept is None:
+        request = dataclasses.replace(request, options=dataclasses.replace(request.options, precision_mode="FP32"))
     [spec] = request.plan([(engine.segment_index, engine.shapes)], ())
-    spec = dataclasses.replace(spec, kept=tuple(kept))
+    spec = dataclasses.replace(spec, kept=tuple(kept or ()))
     spec = dataclasses.replace(spec, key=make_key(spec))
     result = build_all([spec], folder, read_settings(request.options), CacheFolder(), hooks, cancel)
     return next(iter(result.engines), None)

@@ -279,7 +279,8 @@ class Made:
             self.rebuild, self.compare, lambda engine: {part: (f"{part}/op",) for part in errors}, self.discard
         )
 
-    def rebuild(self, engine: Engine, nodes: tuple[str, ...]) -> Engine:
+    def rebuild(self, engine: Engine, nodes: tuple[str, ...] | None) -> Engine:
+        nodes = tuple(f"{part}/op" for part in self.errors) if nodes is None else nodes
         self.built.append(nodes)
         return make_engine("+".join(nodes), nodes)
 

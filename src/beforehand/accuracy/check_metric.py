@@ -87,12 +87,13 @@ def heal_by_metric(
 
     def rebuild(engine: Engine, chosen: frozenset[str]) -> Engine | None:
         own = {name for name in chosen if parts[name][0] == engine.segment_index}
-        nodes = dict.fromkeys(node for name in parts if name in own for node in parts[name][2])
-        if not nodes:
+        if not own:
             return engine
+        nodes = [*engine.kept, *(node for name in parts if name in own for node in parts[name][2])]
+        is_all = len(own) == sum(index == engine.segment_index for index, _, _ in parts.values())
         place = f"{engine.segment_index}/{engine.key}", frozenset(own)
         if place not in made:
-            built = tools.rebuild(engine, tuple(dict.fromkeys([*engine.kept, *nodes])))
+            built = tools.rebuild(engine, None if is_all else tuple(dict.fromkeys(nodes)))
             before = engine.accuracy.put_back if engine.accuracy is not None else ()
             names = tuple(dict.fromkeys([*before, *(parts[name][1] for name in parts if name in own)]))
             made[place] = built and dataclasses.replace(

@@ -14,7 +14,7 @@ from beforehand.records import Accuracy, Engine
 _log = logging.getLogger("beforehand")
 # Nothing is higher than float32.
 LOW_PRECISIONS = frozenset({"FP16", "BF16", "INT8"})
-Rebuild = Callable[[Engine, tuple[str, ...]], "Engine | None"]
+Rebuild = Callable[[Engine, "tuple[str, ...] | None"], "Engine | None"]
 ListParts = Callable[[Engine], Mapping[str, tuple[str, ...]]]
 
 
@@ -23,7 +23,8 @@ class Tools:
     """What a search does with engines.
 
     Attributes:
-        rebuild: Builds an engine again with these ONNX nodes kept in a higher precision; None if it cannot be built.
+        rebuild: Builds an engine again with these ONNX nodes kept in a higher precision, or with None in FP32; None if it cannot be
+            built.
         compare: How an engine compares with TensorFlow.
         list_parts: The parts of an engine that can be put back: names for people to names of ONNX nodes.
         discard: Removes what is left of an engine that is not used.
@@ -100,7 +101,9 @@ class _Trials:
         self.results[chosen] = bool(accuracy.outputs) and not find_excess(accuracy, self._budget)
         return math.inf if accuracy.lost or not accuracy.outputs else accuracy.max_rel
 
-    def _list_nodes(self, chosen: frozenset[str]) -> tuple[str, ...]:
+    def _list_nodes(self, chosen: frozenset[str]) -> tuple[str, ...] | None:
+        if len(chosen) == len(self._parts):
+            return None  # backends may leave something in low precision even so
         return tuple(node for part, nodes in self._parts.items() if part in chosen for node in nodes)
 
     def take(self, chosen: Sequence[str] | None) -> Engine | None:

@@ -40,13 +40,39 @@ def compile_kept(core: Any, model: Any, spec: EngineSpec, config: Mapping[str, s
     """
     if not spec.kept or spec.precision not in _HALVES:
         return core.compile_model(model, "CPU", config)
-    nodes = _find_nodes(model, _list_outputs(spec.onnx_file, spec.kept))
+    _transform(model)
+    nodes = [_as_first_version(node) for node in _find_nodes(model, _list_outputs(spec.onnx_file, spec.kept))]
     products = [node for node in nodes if node.get_type_name() in _PRODUCTS]
     nodes += [made for node in products for made in _stand_alone(node)]
     for number, node in enumerate(nodes):
         node.set_friendly_name(f"{_PREFIX}{number}")
     with tempfile.TemporaryDirectory(prefix="beforehand-kept-") as folder:
         return core.compile_model(_mark_nodes(core, model, pathlib.Path(folder)), "CPU", config)
+
+
+def _transform(model: Any) -> None:
+    """Do beforehand what would make other nodes of those that are marked: of reshapes, scales, norms."""
+    import_openvino()
+    from openvino import _offline_transformations as offline  # noqa: PLC0415 (as OpenVINO's own converter does)
+
+    offline.apply_moc_transformations(model, True, False)
+
+
+def _as_first_version(node: Any) -> Any:
+    """A softmax in the form that the plug-in would make of it anew; other nodes as they are."""
+    rank = node.get_output_partial_shape(0).rank
+    if node.get_type_name() != "Softmax" or node.get_type_info().version_id != "opset8" or rank.is_dynamic:
+        return node
+    from openvino import opset1  # noqa: PLC0415 (as above)
+
+    output, axis = node.output(0), node.get_attributes()["axis"]
+    names, readers = output.get_names(), list(output.get_target_inputs())
+    made = opset1.softmax(node.input(0).get_source_output(), axis % rank.get_length())
+    for port in readers:
+        port.replace_source_output(made.output(0))
+    output.set_names(set())
+    made.output(0).set_names(names)
+    return made
 
 
 def _mark_nodes(core: Any, model: Any, folder: pathlib.Path) -> Any:

@@ -14,6 +14,7 @@ from beforehand.store.hashing import hash_data
 _log = logging.getLogger("beforehand")
 # Raised when the same parts come to another engine, because a backend is asked otherwise.
 _RECIPE = 2
+_EXACT = "FP32"
 # Options that stand in the key as what they came to: the target "" is this machine's, and has its key; FP16 on a CPU that
 # computes in BF16 is BF16.
 _RESOLVED = ("backend", "precision_mode", "target")
@@ -107,18 +108,21 @@ def make_spec(
         weight_bytes=manifest.segments[segment].weight_bytes,
         kernels=backend.describe_kernels(described),
     )
-    spec = dataclasses.replace(spec, kept=_find_kept(manifest, spec))
+    spec = _follow_healed(spec, manifest)
     return dataclasses.replace(spec, key=make_key(spec))
 
 
-def _find_kept(manifest: Manifest, spec: EngineSpec) -> tuple[str, ...]:
-    """What is kept in the segment's engine of this precision for the same shapes, else in that for any others.
+def _follow_healed(spec: EngineSpec, manifest: Manifest) -> EngineSpec:
+    """With what was put back to a higher precision in the segment's engine for the same shapes, else in one for others.
 
-    It was found by a comparison when the model was converted, which nobody can make again of the saved model.
+    That was found by a comparison when the model was converted, which nobody can make again of the saved model.
     """
-    engines = [e for e in manifest.engines if (e.segment_index, e.precision) == (spec.segment_index, spec.precision)]
-    same = [engine for engine in engines if engine.shapes == spec.shapes]
-    return next((engine.kept for engine in same or engines if engine.kept), ())
+    engines = [engine for engine in manifest.engines if engine.segment_index == spec.segment_index]
+    found = [engine for engine in engines if engine.shapes == spec.shapes] or engines
+    if any(engine.precision == _EXACT and engine.backend == spec.backend for engine in found):
+        return dataclasses.replace(spec, precision=_EXACT)
+    kept = (engine.kept for engine in found if engine.kept and engine.precision == spec.precision)
+    return dataclasses.replace(spec, kept=next(kept, ()))
 
 
 def make_key(spec: EngineSpec) -> str:
