@@ -380,7 +380,7 @@ class Accuracy:
         told += [f"top-1 the same in {100 * min(top1):.1f}%"] if top1 else []
         told += [f"{100 * max(unequal):.1f}% of whole numbers not equal"] if unequal else []
         told += [f"{self.lost} values NaN, infinite or missing"] if self.lost else []
-        told += [f"with {', '.join(self.put_back)} in a higher precision"] if self.put_back else []
+        told += [f"with {list_some(self.put_back)} in a higher precision"] if self.put_back else []
         return ", ".join(told)
 
 
@@ -496,6 +496,12 @@ class Manifest:
     sources: tuple[SegmentSource, ...] = ()
     options: tuple[tuple[str, Any], ...] = ()
     left_native: tuple[LeftNative, ...] = ()
+
+
+def list_some(names: Sequence[str], most: int = 8) -> str:
+    """For messages: the first of them, and how many there are more."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def describe_shape(shape: PartialShape | None) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 from beforehand.accuracy.heal import Tools
 from beforehand.accuracy.search import search_parts
 from beforehand.errors import OptionValueError
-from beforehand.records import Engine
+from beforehand.records import Engine, list_some
 
 _log = logging.getLogger("beforehand")
 Metric = Callable[[Any], float]
@@ -114,7 +114,7 @@ def heal_by_metric(
     least = "none of which can be spared" if found.is_minimal else "perhaps more than are needed (max_rebuilds)"
     _log.warning(
         "the metric is kept with %d of %d parts in a higher precision, %s, after %d trials: %s",
-        len(found.parts), len(parts), least, found.trials, ", ".join(found.parts),
+        len(found.parts), len(parts), least, found.trials, list_some(found.parts),
     )  # fmt: skip
     healed = [rebuild(engine, frozenset(found.parts)) for engine in engines]
     keys = {engine.key for engine in (*engines, *healed) if engine is not None}

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from beforehand.accuracy.judge import find_budget, find_excess
 from beforehand.accuracy.search import Found, search_parts
-from beforehand.records import Accuracy, Engine
+from beforehand.records import Accuracy, Engine, list_some
 
 _log = logging.getLogger("beforehand")
 # Nothing is higher than float32.
@@ -123,8 +123,16 @@ def _tell(engine: Engine, reason: str, found: Found, count: int) -> None:
             who, reason, count, found.trials,
         )  # fmt: skip
         return
+    if len(found.parts) == count and count > 1:
+        _log.warning(
+            "%s: %s. The budget holds with all of it in FP32, and did not with less, in %d rebuilds.",
+            who,
+            reason,
+            found.trials,
+        )
+        return
     least = "none of which can be spared" if found.is_minimal else "perhaps more than are needed (max_rebuilds)"
     _log.warning(
         "%s: %s. The budget holds with %d of its %d parts in a higher precision, %s, after %d rebuilds: %s",
-        who, reason, len(found.parts), count, least, found.trials, ", ".join(found.parts),
+        who, reason, len(found.parts), count, least, found.trials, list_some(found.parts),
     )  # fmt: skip
