@@ -10,9 +10,15 @@ import pathlib
 import tempfile
 import threading
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from beforehand.accuracy.check_build import BuildChecker
+from beforehand.accuracy.check_metric import MetricBudget, make_metric_budget
+from beforehand.accuracy.gate import Gate
+from beforehand.accuracy.keep_samples import KeptSamples
+from beforehand.accuracy.make_tools import make_tools
+from beforehand.accuracy.used_engines import UsedEngines
 from beforehand.backends.registry import check_usable, find_backend
 from beforehand.build_engines.build_all import BuildHooks, BuildResult
 from beforehand.build_engines.build_plan import BuildPlan, make_plan
@@ -86,7 +92,7 @@ class Converter:
             _log.warning("the option %s has no effect with the backend %s in this release", name, self._backend.name)
         self._scratch = tempfile.TemporaryDirectory(prefix="beforehand-")
         self._work = pathlib.Path(self._scratch.name)
-        self._engines: dict[tuple[int, str], Engine] = {}  # by segment and key: equal segments have equal keys
+        self._used = UsedEngines()
         self._on_event = on_event
         self._cancel = threading.Event()
         self._calibrated: set[int] = set()  # partitions, by their first segment
@@ -216,6 +222,8 @@ class Converter:
         buckets: Any = None,
         batch_range: bool = False,
         dry_run: bool = False,
+        metric: Callable[[Any], float] | None = None,
+        max_drop: float | None = None,
     ) -> tuple[Engine, ...]:
         """Build engines, now, before runtime. Repeated, it builds only what is new.
 
@@ -226,7 +234,8 @@ class Converter:
 
         Args:
             input_fn: Samples, in any form that `read_samples` takes: usually a generator function that yields a list,
-                tuple, array or dict of arrays for each call. Only their shapes matter here.
+                tuple, array or dict of arrays for each call. Engines are built for their shapes,
+                and compared with TensorFlow on the first of their values.
             signature: Which signature the samples are for; by default `serving_default`, or the only one.
             shapes: Instead of samples: a mapping from input names to shapes, or several of them. A dimension may be a pair
                 (smallest, largest): `{"x": ((1, 8), 224, 224, 3)}` is one engine that serves every batch from 1 to 8, in 0
@@ -238,6 +247,11 @@ class Converter:
             batch_range: Shapes that differ in the batch alone become one engine, from the smallest batch seen to the
                 largest. Each engine holds all weights of its segment: so they are stored once, not once a batch.
             dry_run: Build nothing: what would be built is shown in a line, and told to `on_event`; `plan` gives it as data.
+            metric: A function of yours that is given a model, calls it on data of yours, and returns a number that is higher for
+                a better model. The model is a function of one sample, in any form that `input_fn` may yield, or of inputs by
+                name, to a dict of arrays. It is asked for TensorFlow and for the converted model: docs/accuracy.md.
+            max_drop: How much lower the metric may be for the converted model: beyond that, parts are put back to a higher
+                precision until it is not.
 
         Returns:
             The engines made by this call, built or found in the cache.
@@ -248,18 +262,50 @@ class Converter:
             NoSamplesError: BH121. SampleError: BH122, before anything is built.
             BuildError: BH401, an engine could not be built; the others were, and are kept. `failures` has all.
             BuildCancelledError: BH403, `cancel()` was called; what was finished is kept.
+            AccuracyError: BH404, an engine is over the budget, and `on_inaccurate` is "error"; the others are kept.
         """
-        request = self._make_request(input_fn, signature, shapes, profiles, buckets, batch_range=batch_range)
+        budget = make_metric_budget(metric, max_drop)
+        kept = KeptSamples(0 if dry_run else self.options.compare_samples)
+        request = self._make_request(input_fn, signature, shapes, profiles, buckets, batch_range=batch_range, kept=kept)
         if dry_run:
             with open_display(self.options.progress, self._on_event) as on_event:
                 tell_plan_alone(self._plan(request, ()), on_event)
             return ()
         result = self._run_builds(request)
+        engines = self._pass_engines(result.engines, request, signature, kept, budget)
         for offer in find_range_offers(self.engines) if result.engines else ():
             if offer.is_worth_saying:
                 _log.info("%s", offer.describe())
         result.check()
-        return result.engines
+        return engines
+
+    def _pass_engines(
+        self,
+        engines: Sequence[Engine],
+        request: BuildRequest,
+        signature: str | None,
+        kept: KeptSamples,
+        budget: MetricBudget | None,
+    ) -> tuple[Engine, ...]:
+        """The engines of a build that may be used: as they were built, or with parts put back to a higher precision.
+
+        Raises:
+            AccuracyError: BH404. BuildCancelledError: BH403.
+        """
+        _, conversion, segments, live = self._check_converted("build()")
+        chosen = self._choose_signature(conversion, signature)
+        checker = BuildChecker(live, chosen, segments, kept, self._work, self.options)
+
+        def rebuild(engine: Engine, nodes: tuple[str, ...] | None) -> Engine | None:
+            from beforehand import pipeline  # noqa: PLC0415 (imports TensorFlow)
+
+            with open_display(self.options.progress, self._on_event) as on_event:
+                hooks = BuildHooks(on_event=on_event)
+                return pipeline.rebuild_kept(request, engine, nodes, self._work, hooks, self._cancel)
+
+        gate = Gate(live, self._used, make_tools(rebuild, checker, conversion.lowered, self._work), self.options)
+        passed = gate.pass_engines(checker, engines)
+        return tuple(passed if budget is None else gate.pass_metric(budget, chosen, passed))
 
     def plan(  # noqa: PLR0913 (those of `build`)
         self,
@@ -289,7 +335,8 @@ class Converter:
             As `build` does for its arguments, and OptionValueError: BH102, a target that cannot be built for here;
             PrecisionError: BH103, one without the precision.
         """
-        request = self._make_request(input_fn, signature, shapes, profiles, buckets, batch_range=batch_range)
+        kept = KeptSamples(0)
+        request = self._make_request(input_fn, signature, shapes, profiles, buckets, batch_range=batch_range, kept=kept)
         return self._plan(request, targets)
 
     def _plan(self, request: BuildRequest, targets: Sequence[str]) -> BuildPlan:
@@ -299,11 +346,19 @@ class Converter:
         for target in targets or (self.options.target,):
             self._backend.resolve_precision(self.options.precision_mode, self._backend.describe_target(target))
             options = dataclasses.replace(request.options, target=target)
-            specs += pipeline.plan_seen(dataclasses.replace(request, options=options), self.engines)
+            specs += pipeline.plan_seen(dataclasses.replace(request, options=options), self._used.list_built())
         return make_plan(specs, CacheFolder(), self.options.workers)
 
-    def _make_request(
-        self, input_fn: Any, signature: str | None, shapes: Any, profiles: Any, buckets: Any, *, batch_range: bool
+    def _make_request(  # noqa: PLR0913 (those of `build`)
+        self,
+        input_fn: Any,
+        signature: str | None,
+        shapes: Any,
+        profiles: Any,
+        buckets: Any,
+        *,
+        batch_range: bool,
+        kept: KeptSamples,
     ) -> BuildRequest:
         _, conversion, segments, live = self._check_converted("build()")
         from beforehand import pipeline  # noqa: PLC0415 (imports TensorFlow)
@@ -312,7 +367,7 @@ class Converter:
         self._check_calibrated(conversion, chosen)
         rule = choose_rule(self.options, buckets, has_profiles=profiles is not None, batch_range=batch_range)
         wanted = read_wanted(chosen, input_fn, shapes, profiles, batch_range=batch_range)
-        seen = live.find_shapes(chosen, wanted)
+        seen = live.find_shapes(chosen, kept.watch(wanted))
         return pipeline.BuildRequest(conversion, segments, self.options, self._backend, rule, seen)
 
     def _run_builds(self, request: BuildRequest) -> BuildResult:
@@ -320,13 +375,13 @@ class Converter:
         from beforehand import pipeline  # noqa: PLC0415 (imports TensorFlow)
 
         def keep(engine: Engine) -> None:
-            self._engines[engine.segment_index, engine.key] = engine
+            self._used.use(engine)
             live.add_engines([engine])
 
         self._cancel.clear()
         with open_display(self.options.progress, self._on_event) as on_event:
             hooks = BuildHooks(on_engine=keep, on_event=on_event)
-            return pipeline.build_seen(request, self.engines, self._work, hooks, self._cancel)
+            return pipeline.build_seen(request, self._used.list_built(), self._work, hooks, self._cancel)
 
     def cancel(self) -> None:
         """End the `build` that is running, from another thread or from `on_event`: it raises BuildCancelledError.
@@ -371,7 +426,7 @@ class Converter:
         _, conversion, segments, _ = self._check_converted("save()")
         from beforehand.make_manifest import make_manifest  # noqa: PLC0415 (imports TensorFlow)
 
-        return make_manifest(self._model_id, conversion, segments, engines, self.options)
+        return make_manifest(self._model_id, conversion, segments, engines, self.options, self._used.list_left_native())
 
     def _warn_of_no_engines(self, target: pathlib.Path) -> None:
         if self.options.on_unseen_shape == "build":
@@ -381,7 +436,7 @@ class Converter:
                 "Every call runs natively, at TensorFlow's own speed; nothing is built later, neither at load nor at the "
                 "first call."
             )
-        why = "without its engines, as asked." if self._engines else "without engines: build() was not called."
+        why = "without its engines, as asked." if self.engines else "without engines: build() was not called."
         _log.warning("%s is saved %s %s", target, why, follows)
 
     def summary(self) -> Summary:
@@ -396,7 +451,9 @@ class Converter:
         inside = sum(segment.size for partition in partitions for segment in partition.segments)
         # A constant that two segments read counts in both, as in TF-TRT, where each has its own copy.
         precisions = self.options.precision_mode, self._precision
-        return make_summary(segments, max(0, nodes - inside), "device:CPU:0", precisions)
+        return make_summary(
+            segments, max(0, nodes - inside), "device:CPU:0", precisions, self._used.describe_accuracy()
+        )
 
     @property
     def signatures(self) -> tuple[Signature, ...]:
@@ -411,7 +468,7 @@ class Converter:
     @property
     def engines(self) -> tuple[Engine, ...]:
         """The engines built so far."""
-        return tuple(self._engines.values())
+        return self._used.engines
 
     def _check_converted(self, what: str) -> tuple[pathlib.Path, Conversion, tuple[SegmentRecord, ...], LiveModel]:
         if self._converted is None:

@@ -24,6 +24,7 @@ BeforehandError
 ├── BuildError                BH401  an engine could not be built (RuntimeError)
 │   ├── BuildForbiddenError   BH402  a build was asked for while BEFOREHAND_FORBID_BUILD=1
 │   └── BuildCancelledError   BH403  `cancel()` was called
+├── AccuracyError             BH404  an engine differs from TensorFlow by more than it may (RuntimeError)
 ├── StoreError                       what is on disk
 │   ├── OutputExistsError     BH501  the output folder cannot be replaced (FileExistsError)
 │   ├── ManifestError         BH502  a manifest of an unknown version, or one that cannot be read (ValueError)
@@ -43,7 +44,7 @@ BeforehandError
 from __future__ import annotations
 
 import threading
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 class BeforehandError(Exception):
@@ -245,6 +246,20 @@ class BuildCancelledError(BuildError):
     """`cancel()` ended the build. What was finished is kept, and is not built again."""
 
     code = "BH403"
+
+
+class AccuracyError(BeforehandError, RuntimeError):
+    """An engine differs from TensorFlow by more than it may, and `on_inaccurate` is "error".
+
+    `engines` are those; each has the numbers in `accuracy`. The others of the build are kept. A larger `max_error` takes them,
+    a higher `precision_mode` brings them nearer, and with `on_inaccurate="native"` TensorFlow answers in their stead.
+    """
+
+    code = "BH404"
+
+    def __init__(self, what: str, *, engines: tuple[Any, ...] = (), why: str = "", advice: str = "") -> None:
+        self.engines = engines
+        super().__init__(what, why=why, advice=advice)
 
 
 class StoreError(BeforehandError):

@@ -9,23 +9,37 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from beforehand.build_engines.free_dimensions import free_dimensions
 from beforehand.build_engines.pair_shapes import pair_shapes
 from beforehand.pipeline import Conversion
-from beforehand.records import Engine, LoweredSegment, Policies, SegmentRecord, Shape, ShapeSet, Signature
+from beforehand.records import Engine, LoweredSegment, Policies, SegmentRecord, ShapeSet, Signature
 from beforehand.runtime import models, tensorflow_direct, tensorflow_private
 from beforehand.runtime.choose_engines import choose_engines, find_fingerprints
 from beforehand.runtime.model_runtime import ModelRuntime
+from beforehand.runtime.recorder import AddInputs, Recorder
+from beforehand.saved_model.check_sample import check_sample
 from beforehand.saved_model.keep_resources import KeptResources
 from beforehand.saved_model.make_callables import make_callable
-from beforehand.saved_model.make_functions import State, make_function
+from beforehand.saved_model.make_functions import State, make_function, make_native_segment
 from beforehand.saved_model.pack_weights import PackedWeights
 from beforehand.saved_model.sample_range import SampleRange
 from beforehand.saved_model.write_saved_model import ConvertedModel
 
-AddInputs = Callable[[int, Sequence[Any]], None]
+
+@dataclasses.dataclass(frozen=True)
+class SegmentSample:
+    """What came to one segment (by its index in the manifest), and what TensorFlow made of it; in the segment's order.
+
+    `is_drawn`: the model's inputs were drawn at random.
+    """
+
+    segment: int
+    inputs: tuple[np.ndarray[Any, Any], ...]
+    outputs: tuple[np.ndarray[Any, Any], ...]
+    is_drawn: bool = False
 
 
 class LiveModel:
@@ -58,6 +72,7 @@ class LiveModel:
         self._switch = tensorflow_private.make_switch()
         self._state = State(self._switch, self._weights, resources)
         self._runtime = ModelRuntime(conversion.signatures, segments, pathlib.Path(scratch.name), policies)
+        self._natives: dict[int, Any] = {}  # functions of segments as TensorFlow runs them, as they are asked for
         models.add_model(self._switch.key, self._runtime)
         weakref.finalize(self._switch.resource_handle, _release, self._switch.key, scratch)
         self.functions = {
@@ -73,6 +88,10 @@ class LiveModel:
         if usable:
             self._switch.turn_on()
             tensorflow_direct.add_direct_calls(self.functions, self._switch.key)
+
+    def remove_engine(self, engine: Engine) -> None:
+        """From now on, TensorFlow answers calls of the engine's shapes."""
+        self._runtime.remove_engine(engine)
 
     def find_shapes(self, signature: Signature, samples: Iterable[SampleRange]) -> list[tuple[int, ShapeSet]]:
         """For each sample, the shapes that come to each segment (by its index in the manifest), with repetitions.
@@ -123,36 +142,96 @@ class LiveModel:
             for segment in own:
                 add(first + segment.index, [sample[spec.name] for spec in segment.inputs])
             if is_run:
-                self._run_recorded(signature, sample, add_other)
+                self._run_natively(signature, sample, Recorder(add=add_other))
 
     def set_lowered(self, lowered: tuple[LoweredSegment, ...]) -> None:
         """Have these segments, which differ in their quantised graphs alone, when the model is saved."""
         self._conversion = dataclasses.replace(self._conversion, lowered=lowered)
 
     def _measure_shapes(self, signature: Signature, sample: Mapping[str, Any]) -> list[tuple[int, ShapeSet]]:
-        """The shapes that come to each segment while the sample runs."""
+        """Run the sample natively, and note the shapes that come to each segment."""
+        recorder = Recorder()
+        self._run_natively(signature, sample, recorder)
         return [
             (index, ShapeSet(tuple(spec.name for spec in self._segments[index].inputs), shapes))
-            for index, sets in self._run_recorded(signature, sample).items()
+            for index, sets in recorder.calls.items()
             for shapes in sets
             if all(0 not in shape for shape in shapes)  # no engine is ever built for an empty tensor
         ]
 
-    def _run_recorded(
-        self, signature: Signature, sample: Mapping[str, Any], capture: AddInputs | None = None
-    ) -> dict[int, dict[tuple[Shape, ...], None]]:
-        """Run the sample natively, and note the shapes that come to each segment. Variables are left as they were."""
+    def _run_natively(self, signature: Signature, sample: Mapping[str, Any], recorder: Recorder) -> dict[str, Any]:
+        """The signature's own outputs for a sample. Variables are left as they were."""
         before = {key: variable.numpy() for key, variable in self._weights.assigned.items()}
         self._switch.turn_on()
-        self._runtime.recorded, self._runtime.capture = {}, capture
+        self._runtime.recorder = recorder
         try:
             arrays = {spec.name: tf.constant(sample[spec.name], spec.dtype) for spec in signature.inputs}
-            self.functions[signature.key](**arrays)
-            return self._runtime.recorded
+            return dict(self.functions[signature.key](**arrays))
         finally:
-            self._runtime.recorded = self._runtime.capture = None
+            self._runtime.recorder = None
             for key, value in before.items():
                 self._weights.assigned[key].assign(value)
+
+    def observe(self, signature: Signature, sample: Mapping[str, Any], most: int) -> list[SegmentSample]:
+        """What comes to each segment when the sample runs natively, and what the segment makes of it.
+
+        Args:
+            signature: The sample's.
+            sample: Its arrays, by input name.
+            most: Most calls to give of each segment for each shapes; loops make many.
+
+        Raises:
+            tf.errors.OpError: TensorFlow cannot run the sample.
+        """
+        recorder, whole = Recorder(most), signature.whole
+        found = self._run_natively(signature, sample, recorder)
+        if whole is not None and set(whole.outputs) == set(range(len(self._segments[whole.segment].outputs))):
+            names = [spec.name for spec in signature.inputs]
+            inputs = tuple(np.asarray(sample[names[place]]) for place in whole.inputs)
+            by_place = dict(zip(whole.outputs, (found[spec.name].numpy() for spec in signature.outputs), strict=True))
+            return [SegmentSample(whole.segment, inputs, tuple(by_place[place] for place in sorted(by_place)))]
+        calls = [(i, inputs) for i, sets in recorder.calls.items() for several in sets.values() for inputs in several]
+        return [
+            SegmentSample(index, inputs, self.run_segment(index, inputs))
+            for index, inputs in calls
+            if all(array.size for array in inputs)
+        ]
+
+    def run_segment(self, index: int, inputs: Sequence[Any]) -> tuple[np.ndarray[Any, Any], ...]:
+        """The outputs of one segment, by TensorFlow."""
+        if index not in self._natives:
+            tops = self._conversion.partitions
+            parts = [(part, item) for top in tops for part in top.walk() for item in part.segments]
+            self._natives[index] = make_native_segment(*parts[index], self._state)
+        constants = [tf.constant(a, s.dtype) for a, s in zip(inputs, self._segments[index].inputs, strict=True)]
+        return tuple(value.numpy() for value in self._natives[index](*constants))
+
+    def list_segments(self, signature: Signature) -> range:
+        """The indices in the manifest of the segments that a signature has, those in bodies of loops included."""
+        partition, first = self._conversion.find_partition(signature.key)
+        return range(first, first + sum(len(part.segments) for part in partition.walk()))
+
+    def make_model(
+        self, signature: Signature, *, native: bool = False
+    ) -> Callable[..., dict[str, np.ndarray[Any, Any]]]:
+        """A function of one sample, in any form that `build` takes, or of inputs by name, to the outputs by name.
+
+        Args:
+            signature: Which signature it is.
+            native: Ask no engine.
+        """
+
+        def run(*given: Any, **by_name: Any) -> dict[str, np.ndarray[Any, Any]]:
+            item = by_name or (given[0] if len(given) == 1 else given)
+            sample = check_sample(item, signature, "what the metric gave the model")
+            if native:
+                outputs = self._run_natively(signature, sample, Recorder())
+            else:
+                arrays = {spec.name: tf.constant(sample[spec.name], spec.dtype) for spec in signature.inputs}
+                outputs = self.functions[signature.key](**arrays)
+            return {name: value.numpy() for name, value in outputs.items()}
+
+        return run
 
     def to_converted_model(self) -> ConvertedModel:
         """What TensorFlow writes of it."""

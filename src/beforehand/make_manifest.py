@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from beforehand.options import Options
 from beforehand.pipeline import Conversion
-from beforehand.records import Engine, Manifest, SegmentRecord
+from beforehand.records import Engine, LeftNative, Manifest, SegmentRecord
 
 _VERSIONED = ("beforehand", "tensorflow", "tensorflow_cpu", "tf2onnx", "onnx", "openvino", "numpy")
 
@@ -19,6 +19,7 @@ def make_manifest(
     segments: tuple[SegmentRecord, ...],
     engines: Sequence[Engine],
     options: Options,
+    left_native: Sequence[LeftNative] = (),
 ) -> Manifest:
     """The manifest of a conversion with these engines; its sources are added when it is written."""
     return Manifest(
@@ -37,6 +38,7 @@ def make_manifest(
         not_kept=conversion.not_kept,
         policies=options.to_policies(),
         options=options.to_key(),
+        left_native=tuple(left_native),
     )
 
 

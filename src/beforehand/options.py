@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -13,6 +14,7 @@ from beforehand.records import Policies
 ALL = "all"
 PRECISION_MODES = ("FP32", "TF32", "FP16", "BF16", "INT8")
 ON_UNSEEN_SHAPE = ("native", "error", "build")
+ON_INACCURATE = ("native", "error")
 ON_MISMATCH = ("native", "rebuild", "error")
 PERFORMANCE_HINTS = ("latency", "throughput")
 ON_BUILD_FAILURE = ("continue", "stop", "retry")
@@ -60,6 +62,29 @@ class Options:
     )
     use_calibration: bool = option(
         True, "INT8: calibrate with data, rather than read ranges from the graph.", in_key=True
+    )
+    compare_samples: int = option(
+        2,
+        "After a build, how many samples of each set of shapes its engines are compared with TensorFlow on; 0 compares nothing.",
+        in_key=False,
+    )
+    max_error: float | None = option(
+        None,
+        "Budget of an engine: most that a floating-point output may differ from TensorFlow's, by its largest magnitude; None: "
+        "0.1 for FP32, no bound for others.",
+        in_key=False,
+    )
+    max_rebuilds: int = option(
+        20,
+        "How often an engine that is over the budget is built again, to find which parts are to be put back to a higher "
+        "precision; 0: it is not.",
+        in_key=False,
+    )
+    on_inaccurate: str = option(
+        "native",
+        "An engine that is over the budget, or has NaN or infinity where TensorFlow has not: native (TensorFlow answers in its "
+        "stead) or error.",
+        in_key=False,
     )
     on_unseen_shape: str = option(
         "native",
@@ -118,29 +143,20 @@ class Options:
     )
 
     def __post_init__(self) -> None:
-        if self.minimum_segment_size == 0 or self.minimum_segment_size < -1:
-            raise OptionValueError(
-                f"minimum_segment_size is {self.minimum_segment_size}",
-                advice="1 or more, or -1 to leave the whole graph native",
-            )
-        if self.maximum_cached_engines is not None and self.maximum_cached_engines < 1:
-            raise OptionValueError(
-                f"maximum_cached_engines is {self.maximum_cached_engines}", advice="1 or more, or None for no bound"
-            )
-        if self.builder_optimization_level not in (None, *range(6)):
-            raise OptionValueError(
-                f"builder_optimization_level is {self.builder_optimization_level}", advice="0 to 5, or None"
-            )
-        if self.device < 0:
-            raise OptionValueError(f"device is {self.device}", advice="the number of a GPU: 0 is the first")
-        if self.timeout_s < 0:
-            raise OptionValueError(f"timeout_s is {self.timeout_s}", advice="seconds, or 0 for no deadline")
-        if self.workers < 1:
-            raise OptionValueError(f"workers is {self.workers}", advice="1 or more")
-        if self.max_build_memory_bytes is not None and self.max_build_memory_bytes < 1:
-            raise OptionValueError(
-                f"max_build_memory_bytes is {self.max_build_memory_bytes}", advice="1 or more, or None for what is free"
-            )
+        for name, is_right, advice in (
+            ("minimum_segment_size", lambda n: n >= 1 or n == -1, "1 or more, or -1 to leave the whole graph native"),
+            ("maximum_cached_engines", lambda n: n is None or n >= 1, "1 or more, or None for no bound"),
+            ("builder_optimization_level", lambda n: n in (None, *range(6)), "0 to 5, or None"),
+            ("compare_samples", lambda n: n >= 0, "1 or more, or 0 to compare nothing"),
+            ("max_error", lambda n: n is None or 0 < n < math.inf, "a number above 0, such as 0.01, or None"),
+            ("max_rebuilds", lambda n: n >= 0, "1 or more, or 0 to build nothing again"),
+            ("device", lambda n: n >= 0, "the number of a GPU: 0 is the first"),
+            ("timeout_s", lambda n: n >= 0, "seconds, or 0 for no deadline"),
+            ("workers", lambda n: n >= 1, "1 or more"),
+            ("max_build_memory_bytes", lambda n: n is None or n >= 1, "1 or more, or None for what is free"),
+        ):
+            if not is_right(getattr(self, name)):
+                raise OptionValueError(f"{name} is {getattr(self, name)}", advice=advice)
         for name, allowed in (
             ("precision_mode", PRECISION_MODES),
             ("on_build_failure", ON_BUILD_FAILURE),
@@ -148,6 +164,7 @@ class Options:
             ("progress", PROGRESS),
             ("dynamic_shape_profile_strategy", PROFILE_STRATEGIES),
             ("on_unseen_shape", ON_UNSEEN_SHAPE),
+            ("on_inaccurate", ON_INACCURATE),
             ("on_mismatch", ON_MISMATCH),
             ("performance_hint", PERFORMANCE_HINTS),
         ):

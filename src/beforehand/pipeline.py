@@ -15,7 +15,7 @@ from typing import Any
 
 from beforehand.backends.protocol import Backend
 from beforehand.build_engines.build_all import BuildHooks, BuildResult, build_all
-from beforehand.build_engines.plan_engines import plan_engines
+from beforehand.build_engines.plan_engines import make_key, plan_engines
 from beforehand.build_engines.settings import read_settings
 from beforehand.calibrate.capture_inputs import InputCapture
 from beforehand.calibrate.quantize_segment import quantize_segment
@@ -218,6 +218,36 @@ def build_seen(
 
     specs, settings = plan_seen(request, built), read_settings(request.options)
     return build_all(specs, folder, settings, CacheFolder(), dataclasses.replace(hooks, replace=replace), cancel)
+
+
+def rebuild_kept(
+    request: BuildRequest,
+    engine: Engine,
+    kept: Sequence[str] | None,
+    folder: pathlib.Path,
+    hooks: BuildHooks,
+    cancel: threading.Event,
+) -> Engine | None:
+    """The engine for the same shapes with these ONNX nodes in a higher precision; None if it cannot be built.
+
+    Args:
+        request: Of the build.
+        engine: What was built.
+        kept: The nodes; None: all of it in FP32.
+        folder: Where the engine's file goes.
+        hooks: What is told of the build.
+        cancel: Once it is set, no build outlives a few seconds.
+
+    Raises:
+        BuildCancelledError: BH403.
+    """
+    if kept is None:
+        request = dataclasses.replace(request, options=dataclasses.replace(request.options, precision_mode="FP32"))
+    [spec] = request.plan([(engine.segment_index, engine.shapes)], ())
+    spec = dataclasses.replace(spec, kept=tuple(kept or ()))
+    spec = dataclasses.replace(spec, key=make_key(spec))
+    result = build_all([spec], folder, read_settings(request.options), CacheFolder(), hooks, cancel)
+    return next(iter(result.engines), None)
 
 
 def _list_shapes(engines: Iterable[Engine], segment: int) -> list[ShapeSet]:

@@ -319,11 +319,83 @@ class EngineSpec:
 
 
 @dataclasses.dataclass(frozen=True)
+class OutputAccuracy:
+    """How one output of an engine differs from TensorFlow's, over all samples compared: the worst of them.
+
+    Values that are NaN or infinite in TensorFlow's are left out. Where all are, or there are none, nothing differs.
+
+    Attributes:
+        name: The output's.
+        max_abs: Largest difference.
+        max_rel: `max_abs` by the largest magnitude of TensorFlow's output, of the sample in which it is largest. Outputs
+            smaller than 1e-6 everywhere count as 1e-6.
+        mean_abs: Mean difference.
+        cosine: Cosine of the angle between the two, as vectors: 1 is the same direction.
+        lost: How many values are NaN or infinite that are not in TensorFlow's, or are not there at all.
+        top1: Of floating-point outputs of rank 2 with 2 to 100,000 columns, in how many rows (0 to 1) the largest value is in
+            a column in which TensorFlow's is largest too; else None.
+        unequal: Of whole numbers and truths, how many (0 to 1) are not equal; of floating-point outputs None.
+    """
+
+    name: str
+    max_abs: float
+    max_rel: float
+    mean_abs: float
+    cosine: float
+    lost: int = 0
+    top1: float | None = None
+    unequal: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Accuracy:
+    """An engine beside TensorFlow, on the values that reach its segment.
+
+    Attributes:
+        outputs: In the segment's order; empty if nothing was compared.
+        samples: How many sets of values were compared.
+        is_drawn: The model's inputs were drawn at random: shapes alone were given.
+        not_compared: Why nothing was compared.
+        put_back: Parts of the segment, by TensorFlow's and Keras's names, that compute in a higher precision than the engine's,
+            because it was over its budget without.
+    """
+
+    outputs: tuple[OutputAccuracy, ...] = ()
+    samples: int = 0
+    is_drawn: bool = False
+    not_compared: str = ""
+    put_back: tuple[str, ...] = ()
+
+    @property
+    def max_rel(self) -> float:
+        """The largest `max_rel` of the floating-point outputs; 0 where there are none."""
+        return max((output.max_rel for output in self.outputs if output.unequal is None), default=0.0)
+
+    @property
+    def lost(self) -> int:
+        """The values lost of all outputs."""
+        return sum(output.lost for output in self.outputs)
+
+    def describe(self) -> str:
+        """For messages: `off by at most 1.2e-06, cosine 1.000000`, or why it was not compared."""
+        if not self.outputs:
+            return f"not compared: {self.not_compared}"
+        told = [f"off by at most {self.max_rel:.1e}", f"cosine {min(output.cosine for output in self.outputs):.6f}"]
+        top1 = [output.top1 for output in self.outputs if output.top1 is not None]
+        unequal = [output.unequal for output in self.outputs if output.unequal]
+        told += [f"top-1 the same in {100 * min(top1):.1f}%"] if top1 else []
+        told += [f"{100 * max(unequal):.1f}% of whole numbers not equal"] if unequal else []
+        told += [f"{self.lost} values NaN, infinite or missing"] if self.lost else []
+        told += [f"with {list_some(self.put_back)} in a higher precision"] if self.put_back else []
+        return ", ".join(told)
+
+
+@dataclasses.dataclass(frozen=True)
 class Engine:
     """A built engine: a file with its hash, and what it is for. `file` is a name without folders.
 
     `build_peak_bytes`: most resident memory seen of the process that built it; 0 where that is not known. `kernels` and
-    `kept`: as in `EngineSpec`.
+    `kept`: as in `EngineSpec`. `accuracy`: how it compares with TensorFlow; None where nobody tried.
     """
 
     segment: str
@@ -343,6 +415,16 @@ class Engine:
     build_peak_bytes: int = 0
     kernels: str = ""
     kept: tuple[str, ...] = ()
+    accuracy: Accuracy | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class LeftNative:
+    """Shapes of a segment that TensorFlow answers although an engine was built for them, and why."""
+
+    segment_index: int
+    shapes: ShapeSet
+    reason: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -408,7 +490,7 @@ class Manifest:
     """All that is known of a converted SavedModel; the one asset that its graph knows.
 
     `sources` has one for each segment, or is empty: then nothing can be built of the SavedModel alone. `options` are
-    those of the conversion that are part of an engine's key.
+    those of the conversion that are part of an engine's key. Of what is `left_native` no engine is built at run time either.
     """
 
     model_id: str
@@ -422,6 +504,13 @@ class Manifest:
     policies: Policies = Policies()
     sources: tuple[SegmentSource, ...] = ()
     options: tuple[tuple[str, Any], ...] = ()
+    left_native: tuple[LeftNative, ...] = ()
+
+
+def list_some(names: Sequence[str], most: int = 8) -> str:
+    """For messages: the first of them, and how many there are more."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def describe_shape(shape: PartialShape | None) -> str:

@@ -5,6 +5,7 @@ Usage: python convert_model.py JOBS, which is JSON: [{"api": "drop-in" or "own",
 the segments, what was left out, and the summary; or {"failed": traceback}.
 """
 
+import dataclasses
 import json
 import pathlib
 import sys
@@ -80,7 +81,7 @@ def convert_by_own_api(job):
 def describe(converter):
     return {
         "engines": [
-            {**vars(engine), "shapes": engine.shapes.to_dict(), "max_shapes": engine.shapes.to_max_dict()}
+            {**dataclasses.asdict(engine), "shapes": engine.shapes.to_dict(), "max_shapes": engine.shapes.to_max_dict()}
             for engine in converter.engines
         ],
         "segments": [

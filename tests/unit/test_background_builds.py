@@ -20,6 +20,7 @@ from beforehand.options import Options
 from beforehand.records import (
     Engine,
     EngineSpec,
+    LeftNative,
     Manifest,
     Policies,
     SegmentRecord,
@@ -128,6 +129,16 @@ def test_many_threads_ask_and_it_is_built_once(builder: Builder) -> None:
     assert model.added == [("x=2x4", True), ("x=3x4", True)]
     assert builder.built == ["x=2x4", "x=3x4"]
     assert model.failures == []
+
+
+def test_for_shapes_whose_engine_was_left_out_for_its_accuracy_none_is_built(builder: Builder) -> None:
+    model = Model()
+    batches = ShapeSet(("x",), ((4, 4),), ((6, 4),))
+    builds = make_builds(model, left_native=(LeftNative(0, shape(2), "off"), LeftNative(0, batches, "off")))
+    for batch in (2, 5, 3):
+        builds.request(0, shape(batch))
+    wait_until(lambda: len(model.added) == 1)
+    assert builder.built == ["x=3x4"]
 
 
 def test_a_request_returns_at_once_while_another_is_built(builder: Builder) -> None:

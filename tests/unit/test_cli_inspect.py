@@ -12,7 +12,18 @@ from typing import Any
 import pytest
 
 from beforehand.cli.main import main
-from beforehand.records import Engine, LeftOut, Manifest, SegmentRecord, ShapeSet, Signature, TensorSpec
+from beforehand.records import (
+    Accuracy,
+    Engine,
+    LeftNative,
+    LeftOut,
+    Manifest,
+    OutputAccuracy,
+    SegmentRecord,
+    ShapeSet,
+    Signature,
+    TensorSpec,
+)
 from beforehand.store import layout
 from beforehand.store.manifest import write_manifest
 
@@ -37,6 +48,7 @@ def make_engine(batch: int) -> Engine:
         bytes=len(BYTES),
         sha256=hashlib.sha256(BYTES).hexdigest(),
         build_seconds=0.5,
+        accuracy=Accuracy((OutputAccuracy("y", 0.5, 2.5e-3, 0.1, 0.999),), 2) if batch == 8 else None,
     )
 
 
@@ -59,6 +71,7 @@ def make_manifest() -> Manifest:
             ("serving_default", LeftOut("det", "MatrixDeterminant", "refused by backend", "no rule for Det-18")),
         ),
         not_kept=("attribute `variables`",),
+        left_native=(LeftNative(1, ShapeSet(("x",), ((4, 3),)), "it is off by 0.5"),),
     )
 
 
@@ -110,8 +123,17 @@ def test_the_json_has_the_form_that_other_tools_read(folder: pathlib.Path, capsy
     fixed = {
         "segment": "TRTEngineOp_000_000", "shapes": {"x": [1, 3]}, "max_shapes": None, "backend": "openvino", "precision": "FP32",
         "target": "cpu-x86_64", "kernels": "", "file": file, "bytes": len(BYTES), "sha256": hashlib.sha256(BYTES).hexdigest(),
+        "kept": [], "accuracy": None,
     }  # fmt: skip
     assert found["engines"][0] == {**fixed, "backend_version": "2026.4.1", "build_seconds": 0.5, "state": "ok"}
+    assert found["left_native"] == [
+        {"segment": "TRTEngineOp_000_001", "shapes": {"x": [4, 3]}, "max_shapes": None, "reason": "it is off by 0.5"}
+    ]
+    assert (
+        found["accuracy"]
+        == "1 of 2 engines compared with TensorFlow; the worst, TRTEngineOp_000_000 for x=8x3, is off by "
+        "at most 2.5e-03, cosine 0.999000"
+    )
     assert (folder / found["engines"][0]["file"]).is_file()
     assert found["native_nodes"][0] == {
         "name": "decode", "op": "DecodeJpeg", "reason": "resource or string", "detail": "decode:0 is string",
@@ -184,7 +206,9 @@ def test_the_text_shows_everything_also_a_segment_without_engine(
     lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
     assert "TRTEngineOp_000_000 serving_default 7 75.0% 800 bytes 2, 1.8 kB in all" in lines
     assert "TRTEngineOp_000_001 serving_default 6 25.0% 800 bytes none: runs natively, in TensorFlow" in lines
-    assert any("x=1x3 openvino FP32 cpu-x86_64 900 (actual 10)" in line and "ALTERED" in line for line in lines)
+    assert any("x=1x3 openvino FP32 unknown cpu-x86_64 900 (actual 10)" in line and "ALTERED" in line for line in lines)
+    assert any("x=8x3 openvino FP32 2.5e-03 cpu-x86_64 900" in line for line in lines)
+    assert "no engine of TRTEngineOp_000_001 for x=4x3: it is off by 0.5" in lines
     assert "native nodes: 3" in lines
     assert (
         lines[lines.index("refused by backend: 1 (MatrixDeterminant 1x)") + 1]

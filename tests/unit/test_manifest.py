@@ -13,6 +13,7 @@ import pytest
 from beforehand.errors import ManifestError
 from beforehand.records import (
     Engine,
+    LeftNative,
     LeftOut,
     Manifest,
     Policies,
@@ -43,6 +44,7 @@ MANIFEST = Manifest(
     policies=Policies("error", "rebuild", 3, "throughput", 5.0),
     sources=(SegmentSource("a.onnx", "1", ("variables/data",), ((0, 64, 12), (0, 128, 4)), "2", ("a",), ("b",), "d"),),
     options=(("precision_mode", "FP32"), ("names", ("a", "b"))),
+    left_native=(LeftNative(0, ShapeSet(("a",), ((1, 2),)), "it is off by 0.5"),),
 )  # fmt: skip
 
 
@@ -66,6 +68,8 @@ OPTIONAL = (
     "kept",
     "quantized_file",
     "quantized_sha256",
+    "accuracy",
+    "left_native",
     "weight_bytes",
     "whole",
     "policies",

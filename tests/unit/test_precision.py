@@ -16,7 +16,7 @@ from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 from onnx.reference import ReferenceEvaluator  # noqa: E402
 
 from beforehand.precision.cast_to_half import cast_to_half  # noqa: E402
-from beforehand.precision.choose_half import LARGE, RANGE  # noqa: E402
+from beforehand.precision.choose_half import KEPT, LARGE, RANGE  # noqa: E402
 from beforehand.precision.fold_constants import fold_constants  # noqa: E402
 from beforehand.precision.fold_into_conv import fold_into_conv  # noqa: E402
 from beforehand.precision.fold_pads import fold_pads  # noqa: E402
@@ -414,6 +414,27 @@ def test_sums_of_squares_roots_and_unknown_operations_stay_in_float32(tmp_path: 
     for op in ("Mul", "ReduceSum", "Sqrt", "Div"):
         assert computes_in(half, op) == {TensorProto.FLOAT}, op
     np.testing.assert_allclose(run(half, x=x)[0], expected, atol=1e-2)
+
+
+@pytest.mark.parametrize("half", [FP16, BF16], ids=["FP16", "BF16"])
+def test_a_node_that_is_kept_stays_in_float32_and_its_neighbours_do_not(half: Any, tmp_path: pathlib.Path) -> None:
+    constants = {f"w{i}": draw(8, 8) for i in range(3)}
+    nodes = [("MatMul", [f"v{i}" if i else "x", f"w{i}"], [f"v{i + 1}" if i < 2 else "y"], {}) for i in range(3)]
+    file = save(tmp_path, nodes, constants, {"x": (TensorProto.FLOAT, [4, 8])}, ["y"])
+    model = OnnxGraph(file)
+    choice = cast_to_half(model, half, frozenset(["n/v2"]))
+    assert choice.half == (True, False, True)
+    assert choice.reasons == {1: KEPT}
+    x = draw(4, 8)
+    whole, kept = (run(onnx.load(str(prepare_model(file, "FP16", _make(tmp_path, name), names).file)), x=x)[0]
+                   for name, names in (("whole", ()), ("kept", ("n/v1", "n/v2", "n/y"))))  # fmt: skip
+    exact = x @ constants["w0"] @ constants["w1"] @ constants["w2"]
+    assert np.abs(kept - exact).max() < 1e-5 * np.abs(exact).max() < np.abs(whole - exact).max()
+
+
+def _make(folder: pathlib.Path, name: str) -> pathlib.Path:
+    (folder / name).mkdir()
+    return folder / name
 
 
 def test_bodies_of_branches_read_float32_and_so_do_outputs(tmp_path: pathlib.Path) -> None:

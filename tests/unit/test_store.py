@@ -11,7 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from beforehand.errors import IntegrityError, ManifestError
-from beforehand.records import Engine, LeftOut, Manifest, SegmentRecord, ShapeSet, Signature, TensorSpec
+from beforehand.records import (
+    Accuracy,
+    Engine,
+    LeftOut,
+    Manifest,
+    OutputAccuracy,
+    SegmentRecord,
+    ShapeSet,
+    Signature,
+    TensorSpec,
+)
 from beforehand.store import atomic, layout
 from beforehand.store.manifest import decode_manifest, encode_manifest, read_manifest, write_manifest
 from beforehand.store.verified_file import read_verified_file
@@ -133,9 +143,12 @@ def test_a_file_is_checked_before_it_is_handed_on(tmp_path: pathlib.Path) -> Non
 
 def test_every_field_of_an_engine_is_in_the_manifest() -> None:
     engine = Engine(
-        **{field.name: "x" for field in dataclasses.fields(Engine) if field.name not in ("shapes", "bytes")},
+        **{
+            field.name: "x" for field in dataclasses.fields(Engine) if field.name not in ("shapes", "bytes", "accuracy")
+        },
         shapes=ShapeSet(("x",), ((1, 2),)),
         bytes=3,
+        accuracy=Accuracy((OutputAccuracy("y", 1, 2, 3, 4),), 1),
     )
     encoded = encode_manifest(dataclasses.replace(EMPTY, engines=(engine,)))["engines"][0]
     assert set(encoded) == {field.name for field in dataclasses.fields(Engine)}

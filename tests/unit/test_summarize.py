@@ -144,6 +144,7 @@ def test_plain_data_survive_json() -> None:
         "percent": pytest.approx(58.3333, abs=1e-4),
         "precision_asked": "FP32",
         "precision_run": "FP32",
+        "accuracy": "",
     }
 
 
@@ -153,3 +154,10 @@ def test_a_precision_that_is_not_the_one_asked_for_is_told_after_the_table() -> 
     summary = make_summary([make_segment()], 5, "CPU", ("FP16", "BF16"))
     assert format_summary(summary) == [*plain, "[*] Precision: FP16 asked for, engines run in BF16\n"]
     assert (summary.to_dict()["precision_asked"], summary.to_dict()["precision_run"]) == ("FP16", "BF16")
+
+
+def test_how_engines_compare_with_tensorflow_is_told_after_the_table() -> None:
+    plain = format_summary(make_summary([make_segment()], 5, "CPU"))
+    summary = make_summary([make_segment()], 5, "CPU", accuracy_note="1 of 1 engines compared")
+    assert format_summary(summary) == [*plain, "[*] Accuracy: 1 of 1 engines compared\n"]
+    assert summary.to_dict()["accuracy"] == "1 of 1 engines compared"

@@ -20,6 +20,7 @@ from beforehand.backends.import_openvino import import_openvino
 from beforehand.backends.make_aligned import make_aligned
 from beforehand.backends.openvino_errors import explain_refusal
 from beforehand.backends.openvino_forks import check_process, keep_core, keep_executable, note_use
+from beforehand.backends.openvino_kept import compile_kept
 from beforehand.backends.openvino_precisions import (
     IN_FLOAT,
     MODES,
@@ -141,7 +142,7 @@ class OpenVinoBackend:
         config = make_config(spec.precision, _HINTS["latency"], target)
         if spec.precision != "INT8" and any(op.get_type_name() == "FakeQuantize" for op in model.get_ops()):
             config |= IN_FLOAT  # the ranges of a model that was trained for INT8 are no wish for it
-        compiled = self._core.compile_model(model, _DEVICE, config)
+        compiled = compile_kept(self._core, model, spec, config)
         check_compiled(compiled, spec.precision, target)
         exported = compiled.export_model()
         # Documented as bytes; a BytesIO in some releases (2026.4 among them).

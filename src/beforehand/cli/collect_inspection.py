@@ -6,6 +6,7 @@ Other tools read this form: fields may be added, never renamed. History of its `
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
 from collections.abc import Iterable
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 from beforehand.errors import BeforehandError
 from beforehand.records import Engine, Manifest, SegmentRecord, SegmentSource, Signature, TensorSpec
 from beforehand.report.find_range_offers import find_range_offers
+from beforehand.report.summarize_accuracy import summarize_accuracy
 from beforehand.runtime.choose_engines import Fingerprint, find_fingerprint, find_fingerprints, fits
 from beforehand.store import layout
 from beforehand.store.hashing import hash_file
@@ -37,6 +39,16 @@ def collect_inspection(folder: pathlib.Path) -> dict[str, Any]:
         "signatures": {signature.key: _describe_signature(signature) for signature in manifest.signatures},
         "segments": [_describe_segment(segment, manifest) for segment in manifest.segments],
         "engines": engines,
+        "accuracy": summarize_accuracy(manifest.engines),
+        "left_native": [
+            {
+                "segment": manifest.segments[item.segment_index].name,
+                "shapes": item.shapes.to_dict(),
+                "max_shapes": item.shapes.to_max_dict(),
+                "reason": item.reason,
+            }
+            for item in manifest.left_native
+        ],
         "targets": _describe_targets(manifest),
         "native_nodes": [
             {"name": node.name, "op": node.op, "reason": node.reason, "detail": node.detail, "signature": key}
@@ -111,6 +123,8 @@ def _describe_engine(engine: Engine, folder: pathlib.Path) -> dict[str, Any]:
         "sha256": engine.sha256,
         "backend_version": engine.backend_version,
         "build_seconds": engine.build_seconds,
+        "kept": list(engine.kept),
+        "accuracy": None if engine.accuracy is None else dataclasses.asdict(engine.accuracy),
         **_check_engine_file(engine, folder),
     }
 

@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING, Any
 
 from beforehand.build_engines.build_plan import BuildPlan, make_plan
 from beforehand.check_packages import CONVERTING, check_packages
+from beforehand.cli.accuracy_arguments import add_accuracy_arguments, read_accuracy_options
 from beforehand.cli.build_arguments import add_build_arguments, read_build_options
 from beforehand.cli.format_conversion import format_conversion
 from beforehand.cli.format_plan import format_plan
@@ -106,6 +107,7 @@ def add_conversion_arguments(parser: argparse.ArgumentParser) -> None:
         "--minimum-segment-size", metavar="N", type=int, default=default.minimum_segment_size,
         help="segments with fewer nodes stay native (default: %(default)s)",
     )  # fmt: skip
+    add_accuracy_arguments(parser)
     add_build_arguments(parser)
 
 
@@ -163,6 +165,7 @@ def start_conversion(arguments: argparse.Namespace, target: str, output: pathlib
         "minimum_segment_size": arguments.minimum_segment_size,
         "builder_optimization_level": arguments.optimization_level,
         "use_calibration": not arguments.no_calibration,
+        **read_accuracy_options(arguments),
         **read_build_options(arguments),
     }
     tags = [tag.strip() for tag in arguments.tags.split(",")]

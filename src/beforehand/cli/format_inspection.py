@@ -23,6 +23,7 @@ def format_inspection(found: dict[str, Any], folder: pathlib.Path) -> list[str]:
         *_format_signatures(found),
         *_format_segments(found),
         *_format_engines(found),
+        *_format_left_native(found),
         *_format_targets(found),
         *_format_native_nodes(found),
         *(["not kept: " + "; ".join(found["not_kept"])] if found["not_kept"] else []),
@@ -70,7 +71,7 @@ def _format_segments(found: dict[str, Any]) -> list[str]:
 
 
 def _format_engines(found: dict[str, Any]) -> list[str]:
-    rows = [("engine of", "shapes", "backend", "precision", "target", "bytes", "sha256", "state", "file")]
+    rows = [("engine of", "shapes", "backend", "precision", "off by", "target", "bytes", "sha256", "state", "file")]
     for engine in found["engines"]:
         size = str(engine["bytes"])
         if "actual_bytes" in engine:
@@ -78,13 +79,28 @@ def _format_engines(found: dict[str, Any]) -> list[str]:
         rows.append(
             (
                 engine["segment"], format_dims(engine["shapes"], engine["max_shapes"]), engine["backend"], engine["precision"],
-                engine["target"] + f" (kernels: {engine['kernels']})" * bool(engine["kernels"]), size, engine["sha256"][:12],
+                _format_error(engine["accuracy"]), engine["target"] + f" (kernels: {engine['kernels']})" * bool(engine["kernels"]), size, engine["sha256"][:12],
                 engine["state"] if engine["state"] == OK else engine["state"].upper(), engine["file"],
             )
         )  # fmt: skip
     if len(rows) == 1:
         return ["", "no engines: every call runs natively, in TensorFlow"]
-    return ["", *format_table(rows)]
+    return ["", *format_table(rows), *([f"  {found['accuracy']}"] if found["accuracy"] else [])]
+
+
+def _format_left_native(found: dict[str, Any]) -> list[str]:
+    """The shapes that have no engine because it was not accurate enough."""
+    return [
+        f"  no engine of {item['segment']} for {format_dims(item['shapes'], item['max_shapes'])}: {item['reason']}"
+        for item in found["left_native"]
+    ]
+
+
+def _format_error(accuracy: dict[str, Any] | None) -> str:
+    """The largest error of an engine's floating-point outputs, by their largest magnitudes."""
+    if accuracy is None or not accuracy["outputs"]:
+        return "unknown"
+    return f"{max((o['max_rel'] for o in accuracy['outputs'] if o['unequal'] is None), default=0.0):.1e}"
 
 
 def _format_targets(found: dict[str, Any]) -> list[str]:

@@ -14,13 +14,15 @@ from beforehand.precision.formats import Half
 from beforehand.precision.onnx_graph import FLOAT, OnnxGraph, copy_node, count_readers
 
 
-def cast_to_half(model: OnnxGraph, half: Half) -> Choice:
-    """Rewrite the main graph; what was chosen, for nodes as they stood before. Bodies of loops stay in float32.
+def cast_to_half(model: OnnxGraph, half: Half, kept: frozenset[str] = frozenset()) -> Choice:
+    """Rewrite the main graph; what was chosen, for nodes as they stood before.
+
+    Bodies of loops stay in float32, and so do nodes whose names are `kept`.
 
     Requires nodes in topological order, and keeps them so.
     """
     types = model.infer().types
-    choice = choose_half(model, types, half)
+    choice = choose_half(model, types, half, kept)
     writer = _Writer(model, half, types, choice)
     model.replace_nodes(writer.write())
     return choice

@@ -43,6 +43,7 @@ OPERATION = "operation"
 RANGE = "a constant is out of the range"
 LARGE = "it may leave the range, by a constant before it"
 SQUARE = "square"
+KEPT = "kept, for accuracy"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,15 +54,16 @@ class Choice:
     reasons: Mapping[int, str]
 
 
-def choose_half(model: OnnxGraph, types: Mapping[str, int], half: Half) -> Choice:
+def choose_half(model: OnnxGraph, types: Mapping[str, int], half: Half, kept: frozenset[str] = frozenset()) -> Choice:
     """Decide for every node of the main graph, which are in topological order.
 
     Args:
         model: The graph.
         types: Element types of its values.
         half: Which half precision.
+        kept: Names of nodes that stay in float32 whatever they are.
     """
-    chooser = _Chooser(model, types, half)
+    chooser = _Chooser(model, types, half, kept)
     reasons = [chooser.decide(node) for node in model.graph.node]
     return Choice(
         tuple(not reason for reason in reasons), {place: reason for place, reason in enumerate(reasons) if reason}
@@ -69,8 +71,8 @@ def choose_half(model: OnnxGraph, types: Mapping[str, int], half: Half) -> Choic
 
 
 class _Chooser:
-    def __init__(self, model: OnnxGraph, types: Mapping[str, int], half: Half) -> None:
-        self._model, self._types, self._half = model, types, half
+    def __init__(self, model: OnnxGraph, types: Mapping[str, int], half: Half, kept: frozenset[str]) -> None:
+        self._model, self._types, self._half, self._kept = model, types, half, kept
         self._in_half: set[str] = set()
         self._large: set[str] = set()
 
@@ -96,6 +98,8 @@ class _Chooser:
             return
         if self._has_lost_constant(node):
             yield RANGE
+        if node.name in self._kept:
+            yield KEPT
         if node.op_type not in EAGER and node.op_type not in TOLERANT:
             yield OPERATION
         if node.op_type == "Mul" and node.input[0] == node.input[1]:

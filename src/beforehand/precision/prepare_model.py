@@ -70,7 +70,8 @@ def prepare_model(
 ) -> Prepared:
     """Write the model for `precision` ("FP16", "BF16"; "INT8", whose rest is FP16; anything else is float32) into `folder`, which is empty.
 
-    In INT8, nodes whose names are `kept`, and those of other types than `int8_ops` if these are given, are not quantised.
+    Nodes whose names are `kept` stay in float32, and in INT8 are not quantised; nor are those of other types than `int8_ops`, if
+    these are given.
     """
     start = fold_model(onnx_file, has_gelu=True)
     model, norms, gelus, folded = start.model, start.norms, start.gelus, start.folded
@@ -79,7 +80,7 @@ def prepare_model(
     if half is None:
         return Prepared(model.write(folder), norms, gelus, folded, (), ())
     ops = [node.op_type for node in model.graph.node]
-    choice = cast_to_half(model, half)
+    choice = cast_to_half(model, half, frozenset() if precision == "INT8" else frozenset(kept))
     return Prepared(model.write(folder), norms, gelus, folded, *_count(ops, choice), quantized)
 
 

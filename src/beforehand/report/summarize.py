@@ -42,12 +42,16 @@ class EngineRow:
 
 @dataclasses.dataclass(frozen=True)
 class Summary:
-    """The segments of a converted model, how many nodes stayed native, and the precision asked for and the one run in."""
+    """The segments of a converted model, how many nodes stayed native, and the precision asked for and the one run in.
+
+    `accuracy_note` is a line on how the engines built so far compare with TensorFlow; empty if there is nothing to say.
+    """
 
     engines: tuple[EngineRow, ...]
     native_nodes: int
     precision_asked: str = "FP32"
     precision_run: str = "FP32"
+    accuracy_note: str = ""
 
     @property
     def precision_note(self) -> str:
@@ -81,6 +85,7 @@ class Summary:
             "percent": self.percent,
             "precision_asked": self.precision_asked,
             "precision_run": self.precision_run,
+            "accuracy": self.accuracy_note,
         }
 
 
@@ -89,6 +94,7 @@ def make_summary(
     native_node_count: int,
     device: str,
     precisions: tuple[str, str] = ("FP32", "FP32"),
+    accuracy_note: str = "",
 ) -> Summary:
     """A `Summary` of what the manifest keeps of each segment; every segment runs on `device`.
 
@@ -97,8 +103,10 @@ def make_summary(
         native_node_count: How many nodes stay in TensorFlow.
         device: As TensorFlow writes it.
         precisions: The precision asked for, and that in which engines run.
+        accuracy_note: A line on how engines compare with TensorFlow.
     """
-    return Summary(tuple(_make_row(segment, device) for segment in segments), native_node_count, *precisions)
+    rows = tuple(_make_row(segment, device) for segment in segments)
+    return Summary(rows, native_node_count, *precisions, accuracy_note)
 
 
 def format_summary(summary: Summary, *, line_length: int = 160, detailed: bool = True) -> list[str]:
@@ -106,7 +114,7 @@ def format_summary(summary: Summary, *, line_length: int = 160, detailed: bool =
 
     As in TF-TRT, some texts hold or end with a newline of their own. Engines are sorted by name; an unknown
     dimension is written -1, and (unlike TF-TRT, which writes it as a scalar) an unknown rank None. One more line follows
-    where engines run in another precision than the one asked for.
+    where engines run in another precision than the one asked for, and one on how they compare with TensorFlow.
 
     Args:
         summary: what to show; it may have no engine.
@@ -132,6 +140,8 @@ def format_summary(summary: Summary, *, line_length: int = 160, detailed: bool =
     lines.append(f"[*] % of OPs Converted: {share}\n")
     if summary.precision_note:
         lines.append(f"[*] Precision: {summary.precision_note}\n")
+    if summary.accuracy_note:
+        lines.append(f"[*] Accuracy: {summary.accuracy_note}\n")
     return lines
 
 

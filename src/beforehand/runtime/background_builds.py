@@ -64,12 +64,17 @@ class BackgroundBuilds:
         if self._process != os.getpid():  # after a fork: what was waiting is built in the parent, for the parent
             self._process, self._asked = os.getpid(), {}
         key, mark = (segment, shapes), object()
-        if key in self._asked or self._is_over_bound(segment, shapes):
+        if key in self._asked or self._is_left_native(segment, shapes) or self._is_over_bound(segment, shapes):
             return
         if self._asked.setdefault(key, mark) is mark:  # of several threads, one; without a lock that a fork could break
             worker = _find_worker()
             if worker is not None:
                 worker.jobs.put((self, segment, shapes))
+
+    def _is_left_native(self, segment: int, shapes: ShapeSet) -> bool:
+        """Whether an engine for these shapes was built when the model was converted, and is not to be used."""
+        left = [item for item in self._manifest.left_native if item.segment_index == segment]
+        return any(item.shapes.holds(shapes) for item in left)
 
     def _is_over_bound(self, segment: int, shapes: ShapeSet) -> bool:
         if (segment, shapes) in self._own:

@@ -8,7 +8,7 @@ import threading
 import weakref
 from collections.abc import Iterator
 
-from beforehand.records import Policies
+from beforehand.records import Engine, Policies
 from beforehand.runtime.counters import Shapes
 from beforehand.runtime.loaded_engine import LoadedEngine
 
@@ -56,6 +56,16 @@ class EngineTable:
             for other in old:
                 other.close()
             self._replaced += old
+
+    def remove(self, record: Engine) -> None:
+        """Ask the engine of this record no more; one that was put in its place stays."""
+        with self.lock:
+            gone = [engine for engine in self.list_engines() if engine.record.key == record.key]
+            self._exact = {shapes: engine for shapes, engine in self._exact.items() if engine not in gone}
+            self._ranges = tuple(engine for engine in self._ranges if engine not in gone)
+            for engine in gone:
+                engine.close()
+            self._replaced += gone
 
     def find_engines(self, shapes: Shapes) -> Iterator[LoadedEngine]:
         """All that serve these shapes, the one to ask first: that of the very shapes, then the narrowest range."""

@@ -38,6 +38,7 @@ from beforehand.runtime.choose_policies import follow_environment
 from beforehand.runtime.counters import Seen, Shapes, UnseenShapes
 from beforehand.runtime.engine_table import EngineTable
 from beforehand.runtime.loaded_engine import LoadedEngine
+from beforehand.runtime.recorder import Recorder
 from beforehand.store import layout
 
 _log = logging.getLogger("beforehand")
@@ -76,8 +77,7 @@ class ModelRuntime:
         self.builds: BuildRequests | None = None
         self.foreign: tuple[Engine, ...] = ()  # engines that do not fit this machine, and are missed
         self.error: BeforehandError | None = None
-        self.recorded: dict[int, dict[Shapes, None]] | None = None
-        self.capture: Callable[[int, _Arrays], None] | None = None  # what else is told of the calls that are recorded
+        self.recorder: Recorder | None = None  # while it is there, all calls run natively
         self._tables = tuple(EngineTable(segment.name, self.policies) for segment in segments)
         self._files: dict[str, None] = {}  # names
         self._lock = threading.Lock()
@@ -158,6 +158,10 @@ class ModelRuntime:
         table = self._tables[engine.segment_index]
         table.add(LoadedEngine(engine, self.folder, table))
 
+    def remove_engine(self, engine: Engine) -> None:
+        """Serve the engine's shapes without it from now on."""
+        self._tables[engine.segment_index].remove(engine)
+
     def add_built(self, engine: Engine, folder: pathlib.Path, *, built: bool = True) -> None:
         """As `add_engine`, for an engine that was built at run time into a folder of its own.
 
@@ -195,10 +199,8 @@ class ModelRuntime:
             self._decline(str(self.error))
             return None
         shapes = tuple([array.shape for array in inputs])
-        if self.recorded is not None:
-            self.recorded.setdefault(segment, {})[shapes] = None
-            if self.capture is not None:
-                self.capture(segment, inputs)
+        if self.recorder is not None:
+            self.recorder.note(segment, shapes, inputs)
             return None
         outputs, failures = self._ask_engines(signature, segment, shapes, inputs)
         if outputs is not None:
@@ -219,7 +221,7 @@ class ModelRuntime:
             EngineRunError: BH601, an engine failed in a process forked since the model was loaded: TensorFlow's threads
                 do not exist there, and its graph would wait for them for ever.
         """
-        if self.error is not None or self.recorded is not None:
+        if self.error is not None or self.recorder is not None:
             return None
         shapes = tuple([array.shape for array in inputs])
         outputs, failures = self._ask_engines(signature, segment, shapes, inputs)
@@ -352,7 +354,7 @@ class ModelRuntime:
     def count_native(self, signature: int) -> None:
         """Count a call that TensorFlow answers; those that only measure shapes are nobody's."""
         with self._lock:
-            self._native_calls[signature] += self.recorded is None
+            self._native_calls[signature] += self.recorder is None
 
     def list_files(self) -> tuple[pathlib.Path, ...]:
         """The engine files of the model itself that exist: not of what was built at run time."""

@@ -53,6 +53,17 @@ def make_function(
     return tf.function(signature_function, autograph=False).get_concrete_function(**specs)
 
 
+def make_native_segment(partition: Partition, segment: Segment, state: State) -> Any:
+    """A concrete function of one segment as TensorFlow runs it: its inputs by position to the list of its outputs."""
+    maker = _FunctionMaker(partition, 0, 0, state)
+
+    def native_segment(*arrays: tf.Tensor) -> list[tf.Tensor]:
+        return maker.make_native(segment, arrays)
+
+    specs = [tf.TensorSpec(spec.shape, spec.dtype) for spec in segment.inputs]
+    return tf.function(native_segment, autograph=False).get_concrete_function(*specs)
+
+
 class _FunctionMaker:
     """Puts a partition's nodes into the graph being traced, level by level."""
 
@@ -95,12 +106,16 @@ class _FunctionMaker:
             return self._packed.take([self._weights[name]])[0]
         return self._import([name], values)[tensor]
 
+    def make_native(self, segment: Segment, arrays: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+        """The segment's outputs, by its own nodes."""
+        inner = self._import(segment.nodes, dict(zip(segment.input_tensors, arrays, strict=True)), effects=False)
+        return [inner[tensor] for tensor in segment.output_tensors]
+
     def _call(self, segment: Segment, values: Mapping[str, Any]) -> dict[str, tf.Tensor]:
         inputs = [values[tensor] for tensor in segment.input_tensors]
 
         def run_native(*arrays: tf.Tensor) -> list[tf.Tensor]:
-            inner = self._import(segment.nodes, dict(zip(segment.input_tensors, arrays, strict=True)), effects=False)
-            return [inner[tensor] for tensor in segment.output_tensors]
+            return self.make_native(segment, arrays)
 
         place = (self._place, self._first_segment + segment.index)
         results = call_engine(self._switch, place, segment.name, inputs, segment.outputs, run_native)

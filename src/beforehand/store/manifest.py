@@ -5,7 +5,8 @@ History of `format_version` (fields may be added within a version, never renamed
         added within it: `max_shapes` of an engine that serves a range (its `shapes` are then the smallest, so that a
         reader that does not know the field uses it for these alone, and is right); `weight_bytes` of a segment;
         `whole` of a signature that is one segment and nothing else; `opt_shapes` and `one_batch` of an engine;
-        `policies`, `sources` and `options`; `kept` of an engine, `quantized_file` and `quantized_sha256` of a source
+        `policies`, `sources` and `options`; `kernels`, `kept` and `accuracy` of an engine; `left_native`; `quantized_file` and
+        `quantized_sha256` of a source
 """
 
 from __future__ import annotations
@@ -16,9 +17,12 @@ from typing import Any
 
 from beforehand.errors import ManifestError, SourceNotFoundError
 from beforehand.records import (
+    Accuracy,
     Engine,
+    LeftNative,
     LeftOut,
     Manifest,
+    OutputAccuracy,
     Policies,
     SegmentRecord,
     SegmentSource,
@@ -102,6 +106,7 @@ def encode_manifest(manifest: Manifest) -> dict[str, Any]:
         "policies": vars(manifest.policies),
         "sources": [vars(source) for source in manifest.sources],
         "options": [list(pair) for pair in manifest.options],
+        "left_native": [_encode_left_native(item) for item in manifest.left_native],
     }
 
 
@@ -122,6 +127,10 @@ def decode_manifest(data: dict[str, Any]) -> Manifest:
         policies=_decode_policies(data.get("policies", {})),
         sources=tuple(_decode_source(item) for item in data.get("sources", [])),
         options=tuple((name, _freeze(value)) for name, value in data.get("options", [])),
+        left_native=tuple(
+            LeftNative(item["segment_index"], _decode_shape_set(item), item["reason"])
+            for item in data.get("left_native", [])
+        ),
     )
 
 
@@ -202,8 +211,18 @@ def _decode_segment(data: dict[str, Any]) -> SegmentRecord:
 
 def encode_engine(engine: Engine) -> dict[str, Any]:
     """An engine's record as plain data."""
-    shapes = engine.shapes
-    data = {**vars(engine), "shapes": _encode_shapes(shapes.names, shapes.shapes)}
+    data = {**vars(engine), **_encode_shape_set(engine.shapes)}
+    if engine.accuracy is not None:
+        data["accuracy"] = {**vars(engine.accuracy), "outputs": [vars(output) for output in engine.accuracy.outputs]}
+    return data
+
+
+def _encode_left_native(item: LeftNative) -> dict[str, Any]:
+    return {**vars(item), **_encode_shape_set(item.shapes)}
+
+
+def _encode_shape_set(shapes: ShapeSet) -> dict[str, Any]:
+    data: dict[str, Any] = {"shapes": _encode_shapes(shapes.names, shapes.shapes)}
     for name in ("max_shapes", "opt_shapes"):
         if getattr(shapes, name):
             data[name] = _encode_shapes(shapes.names, getattr(shapes, name))
@@ -216,10 +235,29 @@ def _encode_shapes(names: tuple[str, ...], shapes: tuple[Shape, ...]) -> list[li
 
 def decode_engine(data: dict[str, Any]) -> Engine:
     """The inverse of `encode_engine`; raises KeyError, TypeError or ValueError where the data are damaged."""
-    data = {"build_peak_bytes": 0, "kernels": "", "kept": (), **data}  # records written before the field was
+    before = {
+        "build_peak_bytes": 0,
+        "kernels": "",
+        "kept": (),
+        "accuracy": None,
+    }  # records written before the field was
+    data = {**before, **data}
     lists = {name: tuple(data[name]) for name in ("input_names", "output_names", "kept")}
-    plain = {name: data[name] for name in Engine.__dataclass_fields__ if name not in ("shapes", *lists)}
-    return Engine(**{**plain, **lists, "shapes": _decode_shape_set(data)})
+    plain = {name: data[name] for name in Engine.__dataclass_fields__ if name not in ("shapes", "accuracy", *lists)}
+    return Engine(
+        **{**plain, **lists, "shapes": _decode_shape_set(data), "accuracy": _decode_accuracy(data["accuracy"])}
+    )
+
+
+def _decode_accuracy(data: dict[str, Any] | None) -> Accuracy | None:
+    if data is None:
+        return None
+    outputs = tuple(
+        OutputAccuracy(**{name: value for name, value in item.items() if name in OutputAccuracy.__dataclass_fields__})
+        for item in data["outputs"]
+    )
+    put_back = tuple(data.get("put_back", ()))
+    return Accuracy(outputs, data["samples"], data["is_drawn"], data["not_compared"], put_back)
 
 
 def _decode_shape_set(data: dict[str, Any]) -> ShapeSet:

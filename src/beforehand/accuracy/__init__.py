@@ -1,0 +1,1 @@
+"""Whether engines answer as TensorFlow does, and what is done about those that do not."""

@@ -1,0 +1,41 @@
+"""What is too inaccurate: over the budget, or worth a warning where there is none."""
+
+from __future__ import annotations
+
+from beforehand.records import Accuracy
+
+# Of FP32 engines with no budget given, by measurement (docs/accuracy.md): a wrong translation is beyond it, the noise of models
+# that magnify rounding is not.
+DEFAULT_MAX_ERROR = {"FP32": 0.1}
+LEAST_COSINE = 0.99
+LEAST_TOP1 = 0.99
+MOST_UNEQUAL = 0.01
+
+
+def find_budget(max_error: float | None, precision: str) -> float | None:
+    """The budget of an engine: the user's, else that of its precision; None if it has none."""
+    return max_error if max_error is not None else DEFAULT_MAX_ERROR.get(precision)
+
+
+def find_excess(accuracy: Accuracy | None, budget: float | None) -> str:
+    """Why an engine may not be used; empty if it may. What was not compared may."""
+    if accuracy is None:
+        return ""
+    if accuracy.lost:
+        return f"{accuracy.lost} values are NaN, infinite or missing where TensorFlow's are not"
+    if budget is not None and accuracy.max_rel > budget:
+        return f"it is off by {accuracy.max_rel:.2g} of the largest magnitude of an output, and may be by {budget:g}"
+    return ""
+
+
+def find_doubts(accuracy: Accuracy | None) -> tuple[str, ...]:
+    """What a user should look at, output by output."""
+    return tuple(
+        f"{output.name}: cosine {output.cosine:.4f}"
+        + (f", top-1 the same in {100 * output.top1:.1f}%" if output.top1 is not None else "")
+        + (f", {100 * output.unequal:.1f}% of whole numbers not equal" if output.unequal is not None else "")
+        for output in (accuracy.outputs if accuracy is not None else ())
+        if (output.cosine < LEAST_COSINE and output.unequal is None)
+        or (output.top1 is not None and output.top1 < LEAST_TOP1)
+        or (output.unequal is not None and output.unequal > MOST_UNEQUAL)
+    )
