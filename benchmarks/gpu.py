@@ -22,7 +22,7 @@ from typing import Any
 
 from describe_machine import describe_machine
 from format_gpu import format_first, format_gpu, format_line
-from gpu_models import BATCHES, MODELS, find_built
+from gpu_models import BATCHES, LAYOUTS, MODELS, find_built
 from stream_script import run_script, show_script, stream_script
 from write_section import write_section
 
@@ -67,6 +67,9 @@ def parse_arguments() -> argparse.Namespace:
         "--models", nargs="+", choices=MODELS, default=list(MODELS), metavar="NAME", help=", ".join(MODELS)
     )
     parser.add_argument("--batches", nargs="+", type=int, default=list(BATCHES), help="default 1 8 64")
+    parser.add_argument(
+        "--layouts", nargs="+", choices=LAYOUTS, default=list(LAYOUTS), help="of torch's images (default both)"
+    )
     parser.add_argument("--precision", choices=("FP32", "FP16", "BF16"), default="FP16", help="of ours, and of torch")
     parser.add_argument(
         "--rounds", nargs=2, type=int, default=[60, 400], help="fewest and most rounds (default 60 400)"
@@ -164,12 +167,18 @@ def list_compilations(options: argparse.Namespace, results: dict[str, Any]) -> I
     has_cache = pathlib.Path(options.folder, "inductor").is_dir()
     for model in options.models:
         for batch in options.batches:
-            for layout in MODELS[model].layouts:
+            for layout in choose_layouts(options, model):
                 key = f"{model} {batch} {layout}"
                 is_compiled = has_cache and key in results["compiled"]
                 if not is_compiled and str(batch) not in results["rows"].get(model, {}):
                     job = {"model": model, "batch": batch, "layout": layout, "precision": options.precision}
                     yield key, job
+
+
+def choose_layouts(options: argparse.Namespace, model: str) -> list[str]:
+    """The orders of memory that torch is tried in."""
+    known = MODELS[model].layouts
+    return [layout for layout in known if layout in options.layouts] or list(known)
 
 
 def time_model(options: argparse.Namespace, results: dict[str, Any], model: str) -> None:
@@ -178,6 +187,7 @@ def time_model(options: argparse.Namespace, results: dict[str, Any], model: str)
     job = {
         "model": model,
         "precision": options.precision,
+        "layouts": choose_layouts(options, model),
         "rounds": options.rounds,
         "seconds": options.seconds,
         "batches": [batch for batch in options.batches if str(batch) not in rows],

@@ -1,6 +1,6 @@
 """Step 2 of gpu.py, for one model, without TensorFlow: `python gpu_time.py JOB`.
 
-JOB is JSON: {"folder", "model", "batches", "precision", "rounds": [fewest, most], "seconds", "seconds_left"}. Each
+JOB is JSON: {"folder", "model", "batches", "precision", "layouts", "rounds": [fewest, most], "seconds", "seconds_left"}. Each
 batch prints a line of JSON as soon as it is measured: {"batch", "row"}. A way that cannot be opened is told in the row, and the others are timed.
 """
 
@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from alternate_calls import Times, alternate_calls
 from compare_answers import compare_answers
-from gpu_models import MODELS, Arrays, load_arrays
+from gpu_models import Arrays, load_arrays
 from gpu_models_torch import arrange_inputs, convert_inputs, make_module
 from gpu_roofline import count_work
 from gpu_ways import Call, RawEngine, open_ours, open_torch
@@ -65,7 +65,7 @@ def open_ways(job: dict[str, Any], arrays: Arrays, row: dict[str, Any]) -> tuple
         "TensorRT": lambda: {"device": RawEngine(folder, name, arrays)},
         **{
             f"torch {layout}": lambda layout=layout: open_torch(name, arrays, layout, job["precision"])
-            for layout in MODELS[name].layouts
+            for layout in job["layouts"]
         },
     }
     row["opening_seconds"] = {}

@@ -65,6 +65,8 @@ class RawEngine:
         self.engine = self.runtime.deserialize_cuda_engine(bytes(data))
         self.config = self._make_config(kernels, with_graph=with_graph)
         self.context = self.engine.create_execution_context(self.config)
+        self.scratch = torch.empty(max(1, self.engine.device_memory_size_v2), dtype=torch.uint8, device="cuda")
+        self.context.set_device_memory(self.scratch.data_ptr(), self.engine.device_memory_size_v2)
         self.stream = torch.cuda.Stream()
         whole = manifest.signatures[0].whole
         keys = [spec.name for spec in manifest.signatures[0].inputs]
@@ -87,6 +89,7 @@ class RawEngine:
             self.cache = config.create_runtime_cache()  # without one that outlives it, there is no context, or a crash
             self.cache.deserialize(bytes(kernels))
             config.set_runtime_cache(self.cache)
+        config.set_execution_context_allocation_strategy(self.trt.ExecutionContextAllocationStrategy.USER_MANAGED)
         return config
 
     def _place(self, name: str, tensor: torch.Tensor) -> torch.Tensor:

@@ -14,6 +14,8 @@ _INSTALL = {
     "tensorflow": "pip install tensorflow-cpu (or any other TensorFlow wheel, 2.18 or newer)",
     "onnx": "pip install 'beforehand[convert]'",
     "tf2onnx": "pip install 'beforehand[convert]'",
+    "nncf": "pip install 'beforehand[int8]'",
+    "onnxruntime": "pip install 'beforehand[int8]'",
     "sklearn": "pip install scikit-learn",
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import logging
 import os
 import pathlib
@@ -16,10 +17,13 @@ from beforehand.backends.registry import check_usable, find_backend
 from beforehand.build_engines.build_all import BuildHooks, BuildResult
 from beforehand.build_engines.build_plan import BuildPlan, make_plan
 from beforehand.build_engines.events import OnEvent
-from beforehand.build_engines.plan_engines import tell_precision
+from beforehand.build_engines.plan_engines import INT8, tell_precision
 from beforehand.build_engines.tell_builds import tell_plan_alone
+from beforehand.calibrate.capture_inputs import MOST_CALLS, InputCapture
+from beforehand.calibrate.check_samples import SampleChecks
+from beforehand.calibrate.quantize_segment import PACKAGES
 from beforehand.check_packages import CONVERTING, check_packages
-from beforehand.errors import CalibrationError, ConvertedTwiceError, NotConvertedError, SignatureError
+from beforehand.errors import CalibrationError, ConvertedTwiceError, NoSamplesError, NotConvertedError, SignatureError
 from beforehand.options import make_options
 from beforehand.profiles.choose_rule import choose_rule
 from beforehand.progress.choose import choose_progress, open_display
@@ -85,6 +89,7 @@ class Converter:
         self._engines: dict[tuple[int, str], Engine] = {}  # by segment and key: equal segments have equal keys
         self._on_event = on_event
         self._cancel = threading.Event()
+        self._calibrated: set[int] = set()  # partitions, by their first segment
         self._model_id = uuid.uuid4().hex
         # Set by convert(), all at once.
         self._converted: tuple[pathlib.Path, Conversion, tuple[SegmentRecord, ...], LiveModel] | None = None
@@ -93,23 +98,21 @@ class Converter:
         """Find the segments and write them as ONNX. Nothing is built.
 
         Args:
-            calibration_input_fn: For INT8 only.
+            calibration_input_fn: For INT8 only: samples for the default signature, as `calibrate` takes them; it is called
+                then. Without it, `calibrate` comes before `build`.
 
         Returns:
             The concrete function of each signature. They answer natively until `build`.
 
         Raises:
-            ConvertedTwiceError: BH112. CalibrationError: BH123.
+            ConvertedTwiceError: BH112.
+            CalibrationError: BH123, samples although nothing is calibrated, or samples that tell nothing.
             SourceError: BH2xx, the source cannot be read. NothingConvertedError: BH301.
         """
         if self._converted is not None:
             raise ConvertedTwiceError("convert() was called before", advice="a new Converter for another conversion")
         if calibration_input_fn is not None:
-            raise CalibrationError(
-                "a calibration_input_fn was given although no calibration is needed",
-                why=f"precision_mode is {self.options.precision_mode}",
-                advice="leave it out",
-            )
+            self._check_calibrated_mode("a calibration_input_fn was given")
         check_packages("converting", CONVERTING)
         from beforehand import pipeline  # noqa: PLC0415 (these three import TensorFlow)
         from beforehand.live_model import LiveModel  # noqa: PLC0415
@@ -122,7 +125,86 @@ class Converter:
         self._converted = folder, conversion, segments, live
         if conversion.not_kept:
             _log.info("not kept in the converted model: %s", ", ".join(conversion.not_kept))
+        if calibration_input_fn is not None:
+            try:
+                self.calibrate(calibration_input_fn)
+            except BaseException:
+                self._converted = None  # convert() may be called again, with other samples
+                raise
         return dict(live.functions)
+
+    def calibrate(self, samples: Any, *, signature: str | None = None, max_samples: int = MOST_CALLS) -> None:
+        """Measure the ranges of values in the segments, and quantise these by them, for INT8. Engines come with `build`.
+
+        The model runs natively on each sample, unless it is one segment; what comes to each segment is kept in a temporary
+        folder, at most 300 calls and 1 GiB of each, and given to NNCF in a process of its own. What it makes of a segment is
+        kept in the user's cache, by the data, and in the saved model: neither a second run nor a later build of the saved
+        model calibrates again. Repeated, it replaces what was there, for builds from then on.
+
+        Args:
+            samples: In any form that `build`'s input_fn has; here their values matter: some hundreds of inputs such as the
+                model will be called with, prepared in the same way.
+            signature: Which signature they are for; by default `serving_default`, or the only one.
+            max_samples: No more than these are asked for.
+
+        Raises:
+            NotConvertedError: BH111. SampleError: BH122, a sample does not fit the signature.
+            CalibrationError: BH123, nothing is calibrated in this precision_mode; there is no sample, one that has NaN or
+                infinities, or they are one number throughout.
+            BuildError: BH401, a segment could not be quantised. BackendError: BH701, `beforehand[int8]` is not installed.
+        """
+        self._check_calibrated_mode("calibrate() was called")
+        folder, conversion, segments, live = self._check_converted("calibrate()")
+        from beforehand import pipeline  # noqa: PLC0415 (imports TensorFlow)
+        from beforehand.saved_model.read_samples import read_samples  # noqa: PLC0415
+
+        chosen = self._choose_signature(conversion, signature)
+        check_packages("calibrating", PACKAGES)
+        try:
+            read = read_samples(samples, chosen)
+        except NoSamplesError as error:
+            raise CalibrationError(
+                f"there are no samples to calibrate with: {error.what}", advice="some hundreds of real inputs"
+            ) from error
+        checked = SampleChecks(chosen).check(itertools.islice(read, max_samples))
+        with tempfile.TemporaryDirectory(prefix="calibration-", dir=self._work) as scratch:
+            capture = InputCapture(pathlib.Path(scratch), max_samples)
+            live.capture_inputs(chosen, checked, capture.add)
+            self._cancel.clear()
+            conversion = pipeline.quantize_segments(conversion, chosen.key, capture, self.options, self._cancel)
+        live.set_lowered(conversion.lowered)
+        self._converted = folder, conversion, segments, live
+        self._calibrated.add(conversion.find_partition(chosen.key)[1])
+
+    def _check_calibrated_mode(self, what: str) -> None:
+        """Raises CalibrationError: BH123, where nothing is calibrated."""
+        if not self._is_calibrating:
+            raise CalibrationError(
+                f"{what} although no calibration is needed",
+                why=f"precision_mode is {self.options.precision_mode}, use_calibration {self.options.use_calibration}",
+                advice="leave it out",
+            )
+
+    @property
+    def _is_calibrating(self) -> bool:
+        return self.options.precision_mode == INT8 and self.options.use_calibration
+
+    def _check_calibrated(self, conversion: Conversion, signature: Signature) -> None:
+        """Raises CalibrationError: BH123, where a build would be one of INT8, and nothing was measured."""
+        partition, first = conversion.find_partition(signature.key)
+        count = sum(len(part.segments) for part in partition.walk())
+        segments = conversion.lowered[first : first + count]
+        plain = [lowered.segment.name for lowered in segments if not lowered.quantized_sha256]
+        if self.options.precision_mode == INT8 and not self.options.use_calibration and plain:
+            _log.warning(
+                "%s %s no ranges in the graph, and use_calibration is False: built in %s", ", ".join(plain),
+                "have" if len(plain) > 1 else "has", self._backend.resolve_rest(self._backend.describe_target(self.options.target)),
+            )  # fmt: skip
+        if self._is_calibrating and first not in self._calibrated and plain:
+            raise CalibrationError(
+                f"signature `{signature.key}` is not calibrated", why="precision_mode is INT8",
+                advice=f"calibrate(samples, signature={signature.key!r}) first, or convert(calibration_input_fn=...)",
+            )  # fmt: skip
 
     def build(  # noqa: PLR0913 (a way to name the shapes each, and how)
         self,
@@ -162,6 +244,7 @@ class Converter:
 
         Raises:
             NotConvertedError: BH111. OptionValueError: BH102, arguments that exclude each other.
+            CalibrationError: BH123, INT8 before `calibrate`.
             NoSamplesError: BH121. SampleError: BH122, before anything is built.
             BuildError: BH401, an engine could not be built; the others were, and are kept. `failures` has all.
             BuildCancelledError: BH403, `cancel()` was called; what was finished is kept.
@@ -226,6 +309,7 @@ class Converter:
         from beforehand import pipeline  # noqa: PLC0415 (imports TensorFlow)
 
         chosen = self._choose_signature(conversion, signature)
+        self._check_calibrated(conversion, chosen)
         rule = choose_rule(self.options, buckets, has_profiles=profiles is not None, batch_range=batch_range)
         wanted = read_wanted(chosen, input_fn, shapes, profiles, batch_range=batch_range)
         seen = live.find_shapes(chosen, wanted)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
 import tempfile
 import weakref
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -13,7 +14,7 @@ import tensorflow as tf
 from beforehand.build_engines.free_dimensions import free_dimensions
 from beforehand.build_engines.pair_shapes import pair_shapes
 from beforehand.pipeline import Conversion
-from beforehand.records import Engine, Policies, SegmentRecord, ShapeSet, Signature
+from beforehand.records import Engine, LoweredSegment, Policies, SegmentRecord, Shape, ShapeSet, Signature
 from beforehand.runtime import models, tensorflow_direct, tensorflow_private
 from beforehand.runtime.choose_engines import choose_engines, find_fingerprints
 from beforehand.runtime.model_runtime import ModelRuntime
@@ -23,6 +24,8 @@ from beforehand.saved_model.make_functions import State, make_function
 from beforehand.saved_model.pack_weights import PackedWeights
 from beforehand.saved_model.sample_range import SampleRange
 from beforehand.saved_model.write_saved_model import ConvertedModel
+
+AddInputs = Callable[[int, Sequence[Any]], None]
 
 
 class LiveModel:
@@ -101,25 +104,55 @@ class LiveModel:
                 )
         return wanted
 
+    def capture_inputs(self, signature: Signature, samples: Iterable[Mapping[str, Any]], add: AddInputs) -> None:
+        """Give `add` the values that come to each segment (by its index in the manifest) while `samples` run natively.
+
+        Segments that read the signature's own inputs alone get those, and nothing is run for them.
+        """
+        partition, first = self._conversion.find_partition(signature.key)
+        names = {spec.name for spec in signature.inputs}
+        own = [s for s in partition.segments if names.issuperset(spec.name for spec in s.inputs)]
+        own_indices = {first + segment.index for segment in own}
+        is_run = len(own) < sum(len(part.segments) for part in partition.walk())
+
+        def add_other(segment: int, arrays: Sequence[Any]) -> None:
+            if segment not in own_indices:
+                add(segment, arrays)
+
+        for sample in samples:
+            for segment in own:
+                add(first + segment.index, [sample[spec.name] for spec in segment.inputs])
+            if is_run:
+                self._run_recorded(signature, sample, add_other)
+
+    def set_lowered(self, lowered: tuple[LoweredSegment, ...]) -> None:
+        """Have these segments, which differ in their quantised graphs alone, when the model is saved."""
+        self._conversion = dataclasses.replace(self._conversion, lowered=lowered)
+
     def _measure_shapes(self, signature: Signature, sample: Mapping[str, Any]) -> list[tuple[int, ShapeSet]]:
-        """Run the sample natively, and note the shapes that come to each segment. Variables are left as they were."""
-        before = {key: variable.numpy() for key, variable in self._weights.assigned.items()}
-        self._switch.turn_on()
-        self._runtime.recorded = {}
-        try:
-            arrays = {spec.name: tf.constant(sample[spec.name], spec.dtype) for spec in signature.inputs}
-            self.functions[signature.key](**arrays)
-            recorded = self._runtime.recorded
-        finally:
-            self._runtime.recorded = None
-            for key, value in before.items():
-                self._weights.assigned[key].assign(value)
+        """The shapes that come to each segment while the sample runs."""
         return [
             (index, ShapeSet(tuple(spec.name for spec in self._segments[index].inputs), shapes))
-            for index, sets in recorded.items()
+            for index, sets in self._run_recorded(signature, sample).items()
             for shapes in sets
             if all(0 not in shape for shape in shapes)  # no engine is ever built for an empty tensor
         ]
+
+    def _run_recorded(
+        self, signature: Signature, sample: Mapping[str, Any], capture: AddInputs | None = None
+    ) -> dict[int, dict[tuple[Shape, ...], None]]:
+        """Run the sample natively, and note the shapes that come to each segment. Variables are left as they were."""
+        before = {key: variable.numpy() for key, variable in self._weights.assigned.items()}
+        self._switch.turn_on()
+        self._runtime.recorded, self._runtime.capture = {}, capture
+        try:
+            arrays = {spec.name: tf.constant(sample[spec.name], spec.dtype) for spec in signature.inputs}
+            self.functions[signature.key](**arrays)
+            return self._runtime.recorded
+        finally:
+            self._runtime.recorded = self._runtime.capture = None
+            for key, value in before.items():
+                self._weights.assigned[key].assign(value)
 
     def to_converted_model(self) -> ConvertedModel:
         """What TensorFlow writes of it."""

@@ -1,11 +1,12 @@
 """START HERE: the stages in order, one call each.
 
-SavedModel -> freeze -> segment -> lower (ONNX) -> plan -> build -> SavedModel; `runtime/` then runs what was built.
+SavedModel -> freeze -> segment -> lower (ONNX) -> calibrate (INT8 alone) -> plan -> build -> SavedModel; `runtime/` then runs what was built.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import logging
 import pathlib
 import threading
 from collections import Counter
@@ -16,6 +17,8 @@ from beforehand.backends.protocol import Backend
 from beforehand.build_engines.build_all import BuildHooks, BuildResult, build_all
 from beforehand.build_engines.plan_engines import plan_engines
 from beforehand.build_engines.settings import read_settings
+from beforehand.calibrate.capture_inputs import InputCapture
+from beforehand.calibrate.quantize_segment import quantize_segment
 from beforehand.divide_graph import divide_graph
 from beforehand.errors import BuildError, NothingConvertedError
 from beforehand.freeze.find_resources import find_initializers
@@ -42,7 +45,9 @@ from beforehand.saved_model.read_saved_model import read_saved_model
 from beforehand.segment.find_whole import find_whole
 from beforehand.store import layout
 from beforehand.store.cache_folder import CacheFolder
+from beforehand.store.quantized_cache import QuantizedCache
 
+_log = logging.getLogger("beforehand")
 DEFAULT_SIGNATURE = "serving_default"
 
 
@@ -137,6 +142,34 @@ def _refuse_nothing(folder: pathlib.Path, partitions: Iterable[Partition], optio
         why=f"nodes left out by reason: {counted or 'the graph has no nodes'}",
         advice="a smaller minimum_segment_size, if that is the reason above; else use the model as it is",
     )
+
+
+def quantize_segments(
+    conversion: Conversion, key: str, capture: InputCapture, options: Options, cancel: threading.Event | None = None
+) -> Conversion:
+    """The same, with quantised graphs of the segments of signature `key`, by what came to their inputs.
+
+    Raises:
+        BuildError: BH401, one could not be quantised. BackendError: BH701, what quantises is not installed.
+    """
+    partition, first = conversion.find_partition(key)
+    lowered = list(conversion.lowered)
+    cache, settings = QuantizedCache(CacheFolder()), read_settings(options)
+    for index in range(first, first + sum(len(part.segments) for part in partition.walk())):
+        if lowered[index].quantized_sha256 == lowered[index].onnx_sha256:
+            continue  # it has ranges of its own
+        inputs = capture.find(index)
+        if inputs is not None:
+            lowered[index] = quantize_segment(lowered[index], inputs, settings, cache, cancel)
+        _tell_float(lowered[index], is_reached=inputs is not None)
+    return dataclasses.replace(conversion, lowered=tuple(lowered))
+
+
+def _tell_float(lowered: LoweredSegment, *, is_reached: bool) -> None:
+    if not is_reached:
+        _log.warning("no calibration sample reached %s: its engines will not run in INT8", lowered.segment.name)
+    elif not lowered.quantized_sha256:
+        _log.info("nothing in %s runs in INT8", lowered.segment.name)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -205,7 +205,9 @@ class LoweredSegment:
 
     `digest` covers graph and weights. Input and output names of the ONNX model are those of `input_names` and
     `output_names`, in the order of the segment's inputs and outputs. `weights` are those of the second file, in its order.
-    `onnx_sha256` and `weights_sha256` are of the two files as they were written, `bytes` is their size.
+    `onnx_sha256` and `weights_sha256` are of the two files as they were written, `bytes` is their size. `quantized_file` is
+    the graph for INT8, in the same folder and with the same second file, and `quantized_sha256` its hash; both are empty
+    where there is none. It is the ONNX file itself where the model has ranges of its own.
     """
 
     segment: Segment
@@ -217,6 +219,8 @@ class LoweredSegment:
     onnx_sha256: str = ""
     weights_sha256: str = ""
     bytes: int = 0
+    quantized_file: str = ""
+    quantized_sha256: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -289,6 +293,8 @@ class EngineSpec:
     `graph` is the digest of the segment (`LoweredSegment.digest`), `weight_bytes` the size of its two files, and
     `onnx_sha256` and `weights_sha256` their hashes, by which the build knows that they are whole; empty: not checked.
     `kernels` is the device whose kernels are compiled into the engine (`sm_90`), where a backend compiles them at first use.
+    `kept` are the ONNX nodes that compute in float32 although the others do not. `quantized` is the hash of `onnx_file` where
+    that is a quantised graph.
     """
 
     segment: str
@@ -308,14 +314,16 @@ class EngineSpec:
     weights_sha256: str = ""
     weight_bytes: int = 0
     kernels: str = ""
+    kept: tuple[str, ...] = ()
+    quantized: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
 class Engine:
     """A built engine: a file with its hash, and what it is for. `file` is a name without folders.
 
-    `build_peak_bytes`: most resident memory seen of the process that built it; 0 where that is not known. `kernels`: as in
-    `EngineSpec`.
+    `build_peak_bytes`: most resident memory seen of the process that built it; 0 where that is not known. `kernels` and
+    `kept`: as in `EngineSpec`.
     """
 
     segment: str
@@ -334,6 +342,7 @@ class Engine:
     build_seconds: float
     build_peak_bytes: int = 0
     kernels: str = ""
+    kept: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -362,7 +371,8 @@ class SegmentSource:
     own checkpoint and named from the SavedModel's folder: (index of the file, offset, length in bytes) of each piece, in the
     order of the ONNX model's second file, where each begins at a multiple of 64 bytes.
     `digest` is that of `LoweredSegment`; it is made from an ONNX model in memory. So `onnx_sha256` and `weights_sha256`,
-    of the two files that had it, tell whether they are the same.
+    of the two files that had it, tell whether they are the same. `quantized_file` is the graph for INT8, of the same weights,
+    with its hash; both are empty where there is none.
     """
 
     onnx_file: str
@@ -373,6 +383,8 @@ class SegmentSource:
     input_names: tuple[str, ...]
     output_names: tuple[str, ...]
     digest: str
+    quantized_file: str = ""
+    quantized_sha256: str = ""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -156,7 +156,7 @@ def _restore(spec: EngineSpec, manifest: Manifest, folder: pathlib.Path, work: p
     if not into.exists():
         into.mkdir()
         restore_onnx(manifest.sources[spec.segment_index], folder, into)
-    return dataclasses.replace(spec, onnx_file=str(into / layout.ONNX_MODEL))
+    return dataclasses.replace(spec, onnx_file=str(into / pathlib.Path(spec.onnx_file).name))
 
 
 def _put_engine(folder: pathlib.Path, work: pathlib.Path, engine: Engine) -> None:
@@ -236,4 +236,5 @@ def _refuse(folder: pathlib.Path, manifest: Manifest, targets: Sequence[str] | N
 
 
 def _list_files(manifest: Manifest) -> set[str]:
-    return {engine.file for engine in manifest.engines} | {source.onnx_file for source in manifest.sources}
+    sources = {name for source in manifest.sources for name in (source.onnx_file, source.quantized_file) if name}
+    return {engine.file for engine in manifest.engines} | sources

@@ -177,7 +177,8 @@ class TrtGraphConverterV2:
         """The converted `ConcreteFunction`; no engine is built yet.
 
         Args:
-            calibration_input_fn: only for INT8 with calibration.
+            calibration_input_fn: only for INT8 with calibration: takes nothing, returns an iterable of samples as `build` takes
+                them, of any shapes; their values matter.
 
         Raises:
             ConvertedTwiceError: BH112, called before with success.
@@ -186,7 +187,9 @@ class TrtGraphConverterV2:
         if self._converted_func is not None:
             raise ConvertedTwiceError("convert() was called before", advice="a new converter for another conversion")
         self._check_calibration(calibration_input_fn)
-        self._converted_func = self._converter.convert()[self._signature_key]
+        functions = self._converter.convert(calibration_input_fn or None)
+        self._converted_func = functions[self._signature_key]
+        self._calibrated = self._need_calibration
         return self._converted_func
 
     def _check_calibration(self, calibration_input_fn: Callable[[], Any] | None) -> None:
@@ -198,9 +201,6 @@ class TrtGraphConverterV2:
                 "INT8 calibration needs data and calibration_input_fn is missing",
                 advice="convert(calibration_input_fn=...), or use_calibration=False for a model that has its ranges",
             )
-        if self._need_calibration:
-            # Converter takes no data: better no model than one that was never calibrated.
-            raise CalibrationError("calibration with data is not available", advice="use_calibration=False")
 
     def build(self, input_fn: Callable[[], Any] | None) -> None:
         """Build the engines for the shapes of all samples; may be repeated, with other shapes.

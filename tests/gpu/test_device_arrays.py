@@ -14,7 +14,7 @@ from beforehand.backends import cuda, tensorrt_run
 from beforehand.backends.device_array import DeviceArray, DeviceInput
 from beforehand.backends.registry import find_backend
 from beforehand.errors import EngineRunError, SampleError
-from tests.gpu.make_segment import BACKEND, build, compute, load, write_conv_net
+from tests.gpu.make_segment import BACKEND, build, compute, load, write_conv_net, write_encoder
 
 torch = pytest.importorskip("torch")
 
@@ -68,6 +68,53 @@ def test_outputs_stay_what_they_were_while_others_are_made(served: Any) -> None:
         for tensor, other, again in zip(outputs, others, call(engine, x), strict=True):
             assert torch.allclose(tensor, again, rtol=1e-2, atol=2e-3)
             assert torch.allclose(other, again, rtol=1e-2, atol=2e-3)
+
+
+def test_an_array_that_stays_is_read_in_place_and_others_are_copied(served: Any) -> None:
+    """Values that the caller changes in place count at the next call; then come arrays of other addresses again."""
+    model, engine = served
+    kept = draw(5)
+    for n in range(40):
+        x = kept if n < 20 or n % 2 else draw(5, n)
+        if n < 20:
+            kept.copy_(draw(5, n))
+        [y, _] = call(engine, x)
+        again = y.clone()
+        np.testing.assert_allclose(y.cpu(), compute(model, x.cpu().numpy())[0], rtol=1e-2, atol=5e-3)
+        call(engine, draw(5, 99))
+        assert torch.equal(y, again)
+
+
+def test_runs_of_one_shape_are_launched_as_graphs_in_whatever_stream(tmp_path: pathlib.Path) -> None:
+    model = write_conv_net(tmp_path)
+    engine = load(tmp_path, build(tmp_path, model, (4, 3, 32, 32)))
+    counted: list[int] = []
+    for n in range(30):
+        x = draw(4, n)
+        with torch.cuda.stream(torch.cuda.Stream() if n % 3 else torch.cuda.default_stream()):
+            x.add_(1)
+            [y, _] = call(engine, x)
+            y.mul_(2)
+            torch.cuda.current_stream().synchronize()
+        expected = compute(model, x.cpu().numpy())[0]
+        np.testing.assert_allclose(y.cpu(), 2 * expected, rtol=1e-2, atol=5e-3)
+        np.testing.assert_allclose(engine.run([x.cpu().numpy()])[0], expected, rtol=1e-2, atol=5e-3)
+        counted.append(len(engine._slots[0]._context._graphs._kept))
+    assert counted[0] == 0  # kernels are loaded by the first run
+    assert 1 <= counted[-1] <= 12  # of addresses in turns, and of our buffers
+
+
+def test_large_arrays_of_the_host_are_cut_and_put_together_again(served: Any, tmp_path: pathlib.Path) -> None:
+    del served
+    model = write_encoder(tmp_path)
+    engine = load(tmp_path, build(tmp_path, model, (1, 64, 128), (64, 512, 128)))
+    for batch in (64, 1, 63, 40):
+        x = np.random.default_rng(batch).normal(size=(batch, 512, 128)).astype(np.float32)
+        [y] = engine.run([x])
+        [on_gpu] = call(engine, torch.from_numpy(x).cuda())
+        np.testing.assert_array_equal(y, on_gpu.cpu())
+        few = np.ascontiguousarray(x[-1:])
+        np.testing.assert_allclose(y[-1:], compute(model, few)[0], rtol=1e-2, atol=1e-2)
 
 
 def test_inputs_may_go_at_once_and_work_of_other_streams_is_waited_for(served: Any) -> None:
@@ -202,9 +249,11 @@ def test_another_gpu_runs_the_engine_and_takes_its_own_arrays(tmp_path: pathlib.
     data = np.frombuffer((tmp_path / record.file).read_bytes(), np.uint8)
     engine = find_backend(BACKEND).load(data, record.input_names, record.output_names, device=1)
     x = draw(2, 5)
+    assert x.device.index == 0  # what is current is the caller's
     expected = compute(model, x.cpu().numpy())[0]
     np.testing.assert_allclose(engine.run([x.cpu().numpy()])[0], expected, rtol=1e-2, atol=5e-3)
     [y, _] = engine.run_on_device([DeviceInput(x.to("cuda:1"))])
+    assert torch.cuda.current_device() == 0
     assert y.device.index == 1
     np.testing.assert_allclose(y.cpu(), expected, rtol=1e-2, atol=5e-3)
     with pytest.raises(SampleError, match="x lies on GPU 0, the engine runs on GPU 1"):

@@ -34,18 +34,21 @@ for shape in json.loads(sys.argv[3]):
         engine.run([x])
         times.append(time.perf_counter() - start)
     found[str(shape[0])] = [first, sorted(times)[25]]
-print(json.dumps(found))
+print(json.dumps([found, len(engine.read_kernels())]))
 """
 
 
-def time_first_calls(folder: pathlib.Path, engine: Any, *shapes: tuple[int, ...]) -> dict[str, tuple[float, float]]:
+def time_first_calls(
+    folder: pathlib.Path, engine: Any, *shapes: tuple[int, ...]
+) -> tuple[dict[str, tuple[float, float]], int]:
+    """Of each batch the first call and the median of the next, in seconds; and how large the kernels are afterwards."""
     words = [str(folder / engine.file), json.dumps(engine.output_names), json.dumps(shapes)]
     done = subprocess.run(
         [sys.executable, "-c", FIRST_CALLS, *words], capture_output=True, text=True, check=False, timeout=120
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    found: dict[str, tuple[float, float]] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    found, size = json.loads(done.stdout.splitlines()[-1])
+    return found, size
 
 
 def kernels_here() -> str:
@@ -60,9 +63,10 @@ def test_a_new_process_compiles_no_kernels(high: tuple[int, ...], tmp_path: path
     assert engine.kernels.startswith("sm_")
     _, kernels = tensorrt_kernels.split((tmp_path / engine.file).read_bytes())
     assert len(kernels) > 10_000
-    found = time_first_calls(tmp_path, engine, (1, 64, 128), *([high] if high else []))
-    for first, median in found.values():
-        assert first <= 3 * median + 0.05, found
+    found, size = time_first_calls(tmp_path, engine, (1, 64, 128), *([high] if high else []))
+    print(f"first call and median, s: {found}")
+    assert size == len(kernels)
+    assert all(first < 0.5 for first, _ in found.values()), found  # one kernel takes about a second to compile
 
 
 def test_damaged_kernels_are_compiled_again(tmp_path: pathlib.Path) -> None:

@@ -30,6 +30,8 @@ COUNTED: dict[str, dict[str, int]] = {
     "TRIP_LIMIT": {"Loop": 1, "LSTM": 1, "GRU": 1},
     "CONDITION": {"If": 1},
 }
+# Kinds of activations that have one kind of ONNX nodes.
+ACTIVATIONS = {"GELU_ERF": "none", "GELU_TANH": "tanh"}
 # Whatever else the parser may write; plug-ins, and what TensorRT-RTX has no kernels for (NON_ZERO, NMS), are not among it.
 OTHERS = {
     "ACTIVATION", "CAST", "CONCATENATION", "CONDITIONAL_INPUT", "CONDITIONAL_OUTPUT", "CONSTANT", "ELEMENTWISE",
@@ -61,6 +63,11 @@ def check_description(found: NetworkDescription, graph: Any, spec: EngineSpec) -
     ops = Counter(node.op_type for node in list_nodes(graph))
     for layer, made_of in COUNTED.items():
         assert found.layers.get(layer, 0) == sum(ops[op] * count for op, count in made_of.items()), layer
+    gelus = Counter(read_approximation(node) for node in list_nodes(graph) if node.op_type == "Gelu")
+    assert {kind: found.activations.get(kind, 0) for kind in ACTIVATIONS} == {
+        kind: gelus[approximate] for kind, approximate in ACTIVATIONS.items()
+    }
+    assert not ops["Erf"], "what is written out computes in float32"
     assert set(found.layers) <= {*COUNTED, *OTHERS}
     half = {"FP16": "float16", "BF16": "bfloat16"}.get(spec.precision, "float32")
     floats = {layer: dtypes & FLOATS for layer, dtypes in found.dtypes.items()}
@@ -71,6 +78,10 @@ def check_description(found: NetworkDescription, graph: Any, spec: EngineSpec) -
     recurrent = {"float32"} if loops else set()
     assert found.dtypes.get("MATRIX_MULTIPLY", {half}) <= {half, *recurrent}
     assert found.dtypes.get("ITERATOR", {"float32"}) == {"float32"}
+
+
+def read_approximation(gelu: Any) -> str:
+    return next((attribute.s.decode() for attribute in gelu.attribute if attribute.name == "approximate"), "none")
 
 
 def check_values(found: Any, values: Any, names: Any) -> None:

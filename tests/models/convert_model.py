@@ -1,7 +1,7 @@
 """Process 2 of a life cycle: converts, builds, saves.
 
 Usage: python convert_model.py JOBS, which is JSON: [{"api": "drop-in" or "own", "source", "output", "inputs", "form",
-"options", "builds": [[SIGNATURE, [{INPUT: shape}, ...]], ...]}, ...]. For each job a line of JSON is printed: the engines,
+"options", "builds": [[SIGNATURE, [{INPUT: shape}, ...]], ...], "calibration": "" or an .npz file of rows for INT8}, ...]. For each job a line of JSON is printed: the engines,
 the segments, what was left out, and the summary; or {"failed": traceback}.
 """
 
@@ -37,6 +37,17 @@ def make_samples(job, shapes, form):
         }[form]
 
 
+def make_calibration(job):
+    """`calibration_input_fn`, row by row; None where nothing is calibrated."""
+    if not job.get("calibration"):
+        return None
+    with np.load(job["calibration"]) as file:
+        rows = dict(file)
+    return lambda: (
+        {name: value[i : i + 1] for name, value in rows.items()} for i in range(len(next(iter(rows.values()))))
+    )
+
+
 def convert_by_drop_in(job):
     from beforehand import trt_convert as trt
 
@@ -44,7 +55,7 @@ def convert_by_drop_in(job):
     converter = trt.TrtGraphConverterV2(
         input_saved_model_dir=job["source"], input_saved_model_signature_key=key, **job["options"]
     )
-    converter.convert()
+    converter.convert(make_calibration(job))
     converter.build(input_fn=lambda: make_samples(job, shapes, job["form"]))
     converter.save(job["output"])
     return converter._converter
@@ -55,6 +66,8 @@ def convert_by_own_api(job):
 
     converter = beforehand.Converter(job["source"], **job["options"])
     converter.convert()
+    if job.get("calibration"):
+        converter.calibrate(make_calibration(job))
     for key, shapes in job["builds"]:
         if job["form"] == "shapes":
             converter.build(shapes=shapes, signature=key)

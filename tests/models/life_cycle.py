@@ -74,11 +74,12 @@ def describe_conversion(
     *,
     api: str = "drop-in",
     form: str = "dict",
+    calibration: str = "",
     **options: Any,
 ) -> dict[str, Any]:
     """A job for process 2."""
     job = {"api": api, "source": str(made.folder), "output": str(output), "inputs": made.inputs, "form": form}
-    return {**job, "options": options, "builds": list(builds.items())}
+    return {**job, "options": options, "builds": list(builds.items()), "calibration": calibration}
 
 
 def describe_check(

@@ -104,7 +104,7 @@ def test_the_questions_undefined_name_stays_a_name_error_with_a_note_of_input_fn
     assert not (tmp_path / "converted").exists()
 
 
-def test_a_precision_that_is_not_there_is_refused_with_advice(
+def test_int8_without_calibration_data_is_refused_with_advice(
     question_model: life_cycle.MadeModel, tmp_path: pathlib.Path
 ) -> None:
     whole = Mistake('precision_mode="FP32"', 'precision_mode="INT8"')
@@ -113,6 +113,6 @@ def test_a_precision_that_is_not_there_is_refused_with_advice(
 
     assert ran.returncode != 0
     last = ran.stderr.strip().splitlines()[-1]
-    assert "BH103 precision_mode INT8" in last
-    assert 'Try: precision_mode="FP32"' in last
+    assert "BH123 INT8 calibration needs data and calibration_input_fn is missing" in last
+    assert "Try: convert(calibration_input_fn=...)" in last
     assert not (tmp_path / "converted").exists()

@@ -89,7 +89,7 @@ def test_every_segment_comes_back_byte_by_byte(saved: Any, tmp_path: pathlib.Pat
     for index, (source, lowered) in enumerate(zip(manifest.sources, find_lowered(converter), strict=True)):
         into = tmp_path / str(index)
         into.mkdir()
-        made = restore_onnx(source, folder, into)
+        made = restore_onnx(source, folder, into) / layout.ONNX_MODEL
         original = pathlib.Path(lowered.onnx_file)
         assert made.read_bytes() == original.read_bytes()
         weights = layout.ONNX_WEIGHTS

@@ -81,7 +81,7 @@ def test_the_key_has_the_precision_that_engines_run_in() -> None:
 
 
 def test_nothing_is_planned_in_a_precision_that_the_target_does_not_have() -> None:
-    for precision, target in (("BF16", "cpu-x86_64+avx512_vnni"), ("TF32", ""), ("INT8", "")):
+    for precision, target in (("BF16", "cpu-x86_64+avx512_vnni"), ("TF32", ""), ("INT8", "cpu-x86_64+avx2")):
         with pytest.raises(PrecisionError, match=f"BH103 precision_mode {precision}"):
             plan(precision_mode=precision, target=target)
 

@@ -122,8 +122,8 @@ def test_a_run_goes_on_where_the_last_one_ended(tmp_path: pathlib.Path) -> None:
 
     file = tmp_path / "r.json"
     options = argparse.Namespace(
-        json=[str(file)], resume=True, format_only=False, precision="FP16", models=["bert"], batches=[1, 8],
-        folder=str(tmp_path),
+        json=[str(file)], resume=True, format_only=False, precision="FP16", models=["bert", "resnet50"], batches=[1, 8],
+        folder=str(tmp_path), layouts=["channels_last"],
     )  # fmt: skip
     assert gpu.read_results(options)["rows"] == {}
     gpu.keep(options, make_results(**{"1": make_row()}))
@@ -131,7 +131,9 @@ def test_a_run_goes_on_where_the_last_one_ended(tmp_path: pathlib.Path) -> None:
     assert list(results["rows"]["resnet50"]) == ["1"]
     assert json.loads(file.read_text())["precision"] == "FP16"
     results["rows"]["bert"] = {"1": make_row()}
-    assert [key for key, _ in gpu.list_compilations(options, results)] == ["bert 8 contiguous"]
+    assert [key for key, _ in gpu.list_compilations(options, results)] == [
+        "bert 8 contiguous", "resnet50 8 channels_last",
+    ]  # fmt: skip
     assert not gpu.is_made(options, results, "bert")
     results["rows"]["bert"]["8"] = make_row()
     assert gpu.is_made(options, results, "bert")

@@ -60,7 +60,19 @@ def walk(data: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
 
 
 # Added within the format version.
-OPTIONAL = ("build_peak_bytes", "kernels", "weight_bytes", "whole", "policies", "sources", "options", *vars(Policies()))
+OPTIONAL = (
+    "build_peak_bytes",
+    "kernels",
+    "kept",
+    "quantized_file",
+    "quantized_sha256",
+    "weight_bytes",
+    "whole",
+    "policies",
+    "sources",
+    "options",
+    *vars(Policies()),
+)
 PATHS = [path for path in walk(make_data()) if path[-1] not in OPTIONAL]
 
 

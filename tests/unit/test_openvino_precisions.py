@@ -16,7 +16,7 @@ from onnx import TensorProto, helper
 import beforehand
 from beforehand.backends import openvino as backend_module
 from beforehand.backends.describe_cpu import LEVELS, describe_this_cpu
-from beforehand.backends.openvino_precisions import ARITHMETIC, check_compiled, find_arithmetic
+from beforehand.backends.openvino_precisions import ARITHMETIC, check_compiled, find_arithmetic, find_hint, find_rest
 from beforehand.backends.registry import find_backend
 from beforehand.build_engines.build_engine import build_engine
 from beforehand.errors import EngineRunError, PrecisionError
@@ -56,7 +56,7 @@ def test_arm_has_fp16_where_it_says_so_and_no_bf16() -> None:
         ),
         ("BF16", "has no arithmetic in BF16 (AVX512-BF16 or AMX-BF16)."),
         ("TF32", "TF32 is arithmetic of NVIDIA's GPUs"),
-        ("INT8", "this release does not calibrate yet"),
+        ("INT8", "has no arithmetic in INT8 (VNNI)."),
     ],
 )
 def test_a_refusal_says_why_and_what_to_try(precision: str, why: str) -> None:
@@ -160,7 +160,26 @@ def test_what_openvino_takes_instead_without_a_word_is_an_error() -> None:
 
             return import_openvino().Type.bf16
 
-    check_compiled(Compiled(), "BF16")
+    check_compiled(Compiled(), "BF16", "")
+    check_compiled(Compiled(), "INT8", "cpu-x86_64+avx512_bf16")
+    with pytest.raises(EngineRunError, match="BH601 OpenVINO would run this engine in bf16, and it is one for f32"):
+        check_compiled(Compiled(), "INT8", "cpu-x86_64+avx512_vnni")
     with pytest.raises(EngineRunError, match="BH601 OpenVINO would run this engine in bf16, and it is one for f16"):
-        check_compiled(Compiled(), "FP16")
-    assert {item.hint for item in ARITHMETIC.values()} == {"f32", "bf16", "f16"}
+        check_compiled(Compiled(), "FP16", "")
+    assert {item.hint for item in ARITHMETIC.values()} == {"f32", "bf16", "f16", ""}
+
+
+@pytest.mark.parametrize(
+    ("level", "rest"),
+    [("amx", "BF16"), ("avx512_bf16", "BF16"), ("avx512_vnni", "FP32"), ("avx2_vnni_2", "FP32"), ("avx2_vnni", "FP32"),
+     ("avx512", None), ("avx2", None)],
+)  # fmt: skip
+def test_int8_wants_vnni_and_takes_bf16_for_the_rest_where_it_can(level: str, rest: str | None) -> None:
+    target = f"cpu-x86_64+{level}"
+    if rest is None:
+        with pytest.raises(PrecisionError):
+            find_arithmetic("INT8", target)
+        return
+    assert find_arithmetic("INT8", target) == "INT8"
+    assert find_rest(target) == rest
+    assert find_hint("INT8", target) == {"BF16": "bf16", "FP32": "f32"}[rest]

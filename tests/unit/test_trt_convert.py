@@ -53,8 +53,8 @@ class StubConverter:
             raise StubConverter.fail
         self.calls.append(call)
 
-    def convert(self) -> dict[str, Any]:
-        self._note("convert")
+    def convert(self, calibration_input_fn: Any = None) -> dict[str, Any]:
+        self._note("convert", *([calibration_input_fn] if calibration_input_fn else []))
         return {key: StubFunction() for key in self.arguments["signatures"]}
 
     def build(self, input_fn: Any, signature: str | None = None) -> None:
@@ -346,10 +346,11 @@ def test_a_calibration_function_must_be_given_exactly_when_it_is_needed(options:
     assert StubConverter.made[-1].calls == []
 
 
-def test_calibration_data_are_never_silently_dropped() -> None:
+def test_calibration_data_are_handed_on() -> None:
     converter = trt.TrtGraphConverterV2("model", precision_mode="INT8")
-    with pytest.raises(CalibrationError, match="calibration with data is not available"):
-        converter.convert(calibration_input_fn=yield_samples)
+    converter.convert(calibration_input_fn=yield_samples)
+    assert StubConverter.made[-1].calls == [("convert", yield_samples)]
+    assert converter._calibrated
 
 
 def test_summary_prints_the_table_through_print_fn() -> None:

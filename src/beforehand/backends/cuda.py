@@ -52,6 +52,7 @@ def check(call: str, *arguments: Any) -> Any:
     found = _find_call(call)(*arguments)
     status = found[0]
     if status != 0:
+        import_runtime().cudaGetLastError()  # it is told here: who shares the thread shall not find it
         raise CudaError(call, status.name)
     return found[1] if len(found) == 2 else found[1:]
 
@@ -131,3 +132,44 @@ def _describe(index: int) -> Gpu:
     found = check("cudaGetDeviceProperties", index)
     name = found.name.decode() if isinstance(found.name, bytes) else str(found.name)
     return Gpu(index, name.rstrip("\0"), 10 * found.major + found.minor, int(found.totalGlobalMem))
+
+
+class _OnDevice:
+    """Makes a GPU the current one of the thread, for a while; afterwards the thread has what it had before.
+
+    By contexts, not `cudaSetDevice`: to set the former GPU again would start CUDA on one that nobody may ever use.
+    """
+
+    def __init__(self, index: int) -> None:
+        from cuda.bindings import driver  # noqa: PLC0415 (an extra)
+
+        self._push, self._pop = driver.cuCtxPushCurrent, driver.cuCtxPopCurrent
+        self._check(driver.cuInit(0))
+        self._context = self._check(driver.cuDevicePrimaryCtxRetain(self._check(driver.cuDeviceGet(index))))
+
+    @staticmethod
+    def _check(found: tuple[Any, ...]) -> Any:
+        if found[0] != 0:
+            raise CudaError("a GPU's context", found[0].name)
+        return found[1] if len(found) > 1 else None
+
+    def __enter__(self) -> None:
+        self._check(self._push(self._context))
+
+    def __exit__(self, *_: object) -> None:
+        self._pop()
+
+
+@functools.cache
+def make_current(index: int) -> contextlib.AbstractContextManager[None]:
+    """In its `with`, CUDA's calls of this thread are for one GPU. Where there is but one, nothing needs to be done."""
+    return _OnDevice(index) if count_gpus() > 1 else contextlib.nullcontext()
+
+
+@functools.cache
+def find_memory_speed(index: int) -> float:
+    """Bytes a second that a GPU's memory can move, by its clock and width; 0 where they are not told."""
+    attributes = import_runtime().cudaDeviceAttr
+    kilohertz = check("cudaDeviceGetAttribute", attributes.cudaDevAttrMemoryClockRate, index)
+    bits = check("cudaDeviceGetAttribute", attributes.cudaDevAttrGlobalMemoryBusWidth, index)
+    return 2e3 * float(kilohertz) * float(bits) / 8  # both edges of the clock

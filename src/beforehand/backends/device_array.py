@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from beforehand.backends import cuda, dlpack
+from beforehand.backends.device_buffer import round_up
 
 _DEFAULT_STREAM = 1  # in DLPack: CUDA's legacy default stream
 _NO_WAIT = -1
@@ -46,7 +47,7 @@ class OutputPool:
         Raises:
             CudaError: There is none.
         """
-        size = max(512, 1 << (size - 1).bit_length())
+        size = round_up(size)
         free = self._free.get(size)
         if free:
             return OutputMemory(self, free.pop(), size)

@@ -10,7 +10,13 @@ import numpy as np
 
 from beforehand.backends import cuda
 
-_ROUND = 512  # bytes: CUDA's own alignment; buffers grow by doubling
+_LEAST = 512  # bytes: CUDA's own alignment
+_STEP = 1 << 24
+
+
+def round_up(size: int) -> int:
+    """How much to allocate for so many bytes: of few different sizes, and at most 16 MiB more where that is less than double."""
+    return max(_LEAST, 1 << (size - 1).bit_length()) if size <= _STEP else -(-size // _STEP) * _STEP
 
 
 class DeviceBuffer:
@@ -29,7 +35,7 @@ class DeviceBuffer:
         """
         if size > self.size or not self.size:
             self._release()
-            wanted = max(_ROUND, 1 << (size - 1).bit_length())
+            wanted = round_up(size)
             self.address = int(cuda.check(self._allocate, wanted))
             self.size = wanted
         return self.address
@@ -61,6 +67,6 @@ class PinnedBuffer(DeviceBuffer):
             self._bytes = (ctypes.c_uint8 * self.size).from_address(self.address)
         return self.address
 
-    def view(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
-        """Its beginning as an array."""
-        return np.ndarray(shape, dtype, self._bytes)
+    def view_bytes(self, size: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+        """Its first bytes as an array."""
+        return np.ndarray((size,), np.uint8, self._bytes)

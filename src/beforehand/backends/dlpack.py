@@ -10,6 +10,7 @@ from __future__ import annotations
 import atexit
 import ctypes
 import functools
+import math
 import struct
 import sys
 from typing import Any, NamedTuple
@@ -52,6 +53,10 @@ class View(NamedTuple):
     stream: int | None
     owner: Any
 
+    def count_bytes(self) -> int:
+        """Its size, of a contiguous array whose dtype NumPy has."""
+        return math.prod(self.shape) * (self.dtype.itemsize if self.dtype is not None else 0)
+
 
 def read(array: Any, stream: int) -> View:
     """The memory of a library's array. Where the view has no stream, it is ready for what is put into `stream` from now on.
@@ -63,7 +68,7 @@ def read(array: Any, stream: int) -> View:
     Raises:
         BufferError: The library does not hand it out. It may raise others of its own.
     """
-    if type(array).__module__.startswith("torch"):
+    if is_of_torch(array):
         return _read_tensor(array)
     capsule = array.__dlpack__(stream=stream)
     data, _, device, rank, code, bits, lanes, shape, strides, offset = _TENSOR.unpack(
@@ -78,6 +83,11 @@ def read(array: Any, stream: int) -> View:
         None,
         capsule,
     )
+
+
+def is_of_torch(array: Any) -> bool:
+    """Whether an array is a tensor of torch, whose own names cost less to ask than DLPack's."""
+    return type(array).__module__.startswith("torch")
 
 
 def _read_sizes(place: int, rank: int) -> tuple[int, ...]:
@@ -95,7 +105,7 @@ def _read_tensor(tensor: Any) -> View:
         tuple(tensor.shape),
         _find_torch_dtype(tensor.dtype),
         None if tensor.is_contiguous() else tuple(tensor.stride()),
-        _find_torch_stream(device),
+        find_torch_stream(device),
         tensor,
     )
 
@@ -108,14 +118,26 @@ def _find_torch_dtype(dtype: Any) -> np.dtype[Any] | None:
 
 def make_tensor(shape: tuple[int, ...], dtype: np.dtype[Any], device: int) -> Any:
     """A tensor of torch that nobody has written to."""
+    empty, form, place = _find_torch_form(dtype, device)
+    return empty(shape, dtype=form, device=place)
+
+
+@functools.cache
+def _find_torch_form(dtype: np.dtype[Any], device: int) -> tuple[Any, Any, Any]:
     torch = sys.modules["torch"]
-    return torch.empty(shape, dtype=getattr(torch, dtype.name), device=f"cuda:{device}")
+    return torch.empty, getattr(torch, dtype.name), torch.device("cuda", device)
 
 
-def _find_torch_stream(device: int) -> int:
+def find_torch_stream(device: int) -> int:
+    """Handle of the stream in which torch works now, in this thread."""
+    return int(_find_stream_reader()(device))
+
+
+@functools.cache
+def _find_stream_reader() -> Any:
     torch = sys.modules["torch"]
     quick = getattr(torch._C, "_cuda_getCurrentRawStream", None)
-    return int(quick(device) if quick is not None else torch.cuda.current_stream(device).cuda_stream)
+    return quick or (lambda device: torch.cuda.current_stream(device).cuda_stream)
 
 
 def is_contiguous(shape: tuple[int, ...], strides: tuple[int, ...]) -> bool:

@@ -70,6 +70,10 @@ class FakeBackend:
         """It has all."""
         return precision
 
+    def resolve_rest(self, target: str) -> str:
+        """FP32."""
+        return "FP32"
+
     def check_model(self, onnx_file: str) -> Refusal | None:
         """It takes all."""
         return None

@@ -20,8 +20,8 @@ from beforehand.backends.import_openvino import import_openvino
 from beforehand.backends.make_aligned import make_aligned
 from beforehand.backends.openvino_errors import explain_refusal
 from beforehand.backends.openvino_forks import check_process, keep_core, keep_executable, note_use
-from beforehand.backends.openvino_precisions import MODES, check_compiled, find_arithmetic, make_config
-from beforehand.backends.protocol import Probe, Refusal
+from beforehand.backends.openvino_precisions import MODES, check_compiled, find_arithmetic, find_rest, make_config
+from beforehand.backends.protocol import Probe, Refusal, RunsOnCpu
 from beforehand.errors import BuildError, BuildForbiddenError
 from beforehand.records import UNBOUNDED, EngineSpec, ShapeSet
 
@@ -98,6 +98,10 @@ class OpenVinoBackend:
         """
         return find_arithmetic(precision, target)
 
+    def resolve_rest(self, target: str) -> str:
+        """By the same table."""
+        return find_rest(target)
+
     def check_model(self, onnx_file: str) -> Refusal | None:
         """Read the model, which finds ops without a translation and nodes that are not valid: 11 ms for ResNet50.
 
@@ -121,8 +125,10 @@ class OpenVinoBackend:
             _check_ends(model, spec)
         _reshape(model, spec.input_names, _list_dims(spec.shapes))
         report("compiling")
-        compiled = self._core.compile_model(model, _DEVICE, make_config(spec.precision, _HINTS["latency"]))
-        check_compiled(compiled, spec.precision)
+        target = spec.target or describe_this_cpu()
+        config = make_config(spec.precision, _HINTS["latency"], target)
+        compiled = self._core.compile_model(model, _DEVICE, config)
+        check_compiled(compiled, spec.precision, target)
         exported = compiled.export_model()
         # Documented as bytes; a BytesIO in some releases (2026.4 among them).
         return bytes(exported.getvalue() if hasattr(exported, "getvalue") else exported)
@@ -194,9 +200,10 @@ class OpenVinoBackend:
         # OpenVINO looks for ./.bin, and ends the process where that may not be asked: ask first, an error can be told.
         with contextlib.suppress(FileNotFoundError):
             os.stat(".bin")
-        config = make_config(precision, _HINTS[performance_hint])
+        target = describe_this_cpu()  # that of any engine that is loaded here
+        config = make_config(precision, _HINTS[performance_hint], target)
         compiled = self._core.import_model(openvino.Tensor(data, shared_memory=True), _DEVICE, config)
-        check_compiled(compiled, precision)
+        check_compiled(compiled, precision, target)
         return OpenVinoExecutable(compiled, data, input_names, output_names)
 
 
@@ -243,7 +250,7 @@ def _check_ends(model: Any, spec: EngineSpec) -> None:
             ) from None
 
 
-class OpenVinoExecutable:
+class OpenVinoExecutable(RunsOnCpu):
     """A compiled model with a pool of infer requests, one for each concurrent caller."""
 
     def __init__(self, compiled: Any, data: Any, input_names: Sequence[str], output_names: Sequence[str]) -> None:
@@ -257,11 +264,6 @@ class OpenVinoExecutable:
         self._large = self._find_large(compiled.outputs)
         self._idle: list[Any] = []
         keep_executable(self)
-
-    @property
-    def device_bytes(self) -> int:
-        """All of its memory is the CPU's."""
-        return 0
 
     @staticmethod
     def _find_port(ports: Sequence[Any], name: str) -> int:

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
+from beforehand.errors import SampleError
 from beforehand.records import EngineSpec
 
 
@@ -42,9 +43,36 @@ class Executable(Protocol):
         an engine's buffer would change at the next call.
         """
 
+    def run_on_device(self, inputs: Sequence[Any]) -> list[Any]:
+        """The outputs, on the device, of inputs of which at least one lies there.
+
+        Raises:
+            SampleError: BH122, the engine runs on the CPU, or an input cannot be read where it lies.
+        """
+
     @property
     def device_bytes(self) -> int:
         """Memory that it holds on another device than the CPU."""
+
+
+class RunsOnCpu:
+    """What executables have in common that take arrays of the host alone."""
+
+    def run_on_device(self, inputs: Sequence[Any]) -> list[Any]:
+        """Refuse it: nothing is copied to the CPU without being asked.
+
+        Raises:
+            SampleError: BH122.
+        """
+        raise SampleError(
+            "an input lies on a GPU", why="the engine that serves these shapes runs on the CPU",
+            advice="NumPy arrays, or `beforehand add-target` on a machine with this GPU",
+        )  # fmt: skip
+
+    @property
+    def device_bytes(self) -> int:
+        """All memory is the CPU's."""
+        return 0
 
 
 class Backend(Protocol):
@@ -84,6 +112,9 @@ class Backend(Protocol):
         Raises:
             PrecisionError: BH103, the target cannot have it.
         """
+
+    def resolve_rest(self, target: str) -> str:
+        """In INT8, the precision of what is not quantised: of parts of engines, and of engines of which nothing is."""
 
     def check_model(self, onnx_file: str) -> Refusal | None:
         """Whether this ONNX model can be built at all, cheaply: it is asked of every segment of every conversion."""

@@ -119,6 +119,10 @@ class TensorRtBackend:
             )
         return precision
 
+    def resolve_rest(self, target: str) -> str:
+        """FP16, as every GPU that TensorRT runs on computes in it."""
+        return "FP16"
+
     def check_model(self, onnx_file: str) -> Refusal | None:
         """Have TensorRT's parser read the model, and look for layers that this TensorRT has no kernels of."""
         logger = tensorrt_build.make_logger(self._trt, is_silent=True)
@@ -139,10 +143,7 @@ class TensorRtBackend:
 
     def _compile_kernels(self, engine: bytes, spec: EngineSpec) -> bytes:
         """Run the engine once for each of some shapes: the GPU's driver compiles its kernels, which are kept."""
-        from beforehand.backends.tensorrt_run import TensorRtExecutable  # noqa: PLC0415 (needs cuda-python)
-
-        data = np.frombuffer(engine, np.uint8)
-        executable = TensorRtExecutable(self.flavour, data, spec.input_names, spec.output_names)
+        executable = self.load(np.frombuffer(engine, np.uint8), spec.input_names, spec.output_names)
         for shapes in tensorrt_kernels.list_shapes(spec.shapes):
             arrays = [np.zeros(shape, dtype) for (_, dtype), shape in zip(executable.inputs, shapes, strict=True)]
             executable.run(arrays)

@@ -113,16 +113,24 @@ def build_engine(trt: Any, spec: EngineSpec, capabilities: Sequence[str], report
     builder = trt.Builder(logger)
     # The parser reads the weights in their files: they are there until the engine is built.
     with tempfile.TemporaryDirectory(prefix="beforehand-onnx-") as folder:
-        parsed = parse(trt, logger, builder, _prepare(spec, pathlib.Path(folder)))
+        onnx_file = _prepare(spec, pathlib.Path(folder))
+        parsed = parse(trt, logger, builder, onnx_file)
         if parsed.refusal is not None:
             raise BuildError(
                 f"TensorRT cannot read the model of {spec.segment}", cause=causes.UNSUPPORTED,
                 nodes=parsed.refusal.nodes, why=parsed.refusal.reason,
             )  # fmt: skip
+        is_fixed = not spec.shapes.is_range and _fix_shapes(parsed.network, spec)
+        if not is_fixed and not spec.shapes.is_range:
+            parsed = parse(trt, logger, builder, onnx_file)
+            del logger.errors[:]
         profile = _make_profile(builder, spec)
         print(describe_network(trt, parsed.network, profile).describe(), flush=True)  # noqa: T201 (into the build's log)
         config = _make_config(trt, builder, spec, capabilities)
         config.add_optimization_profile(profile)
+        if is_fixed and hasattr(trt.BuilderFlag, "REQUIRE_USER_ALLOCATION"):
+            # Else runs may allocate, and cannot be captured. Where shapes are not known, TensorRT-RTX 1.4 crashes in them.
+            config.set_flag(trt.BuilderFlag.REQUIRE_USER_ALLOCATION)
         report("compiling")
         engine = builder.build_serialized_network(parsed.network, config)
     if engine is None:
@@ -162,6 +170,20 @@ def _make_config(trt: Any, builder: Any, spec: EngineSpec, capabilities: Sequenc
     if level is not None:
         config.builder_optimization_level = int(level)
     return config
+
+
+def _fix_shapes(network: Any, spec: EngineSpec) -> bool:
+    """Give the inputs of an engine for one shape that very shape; whether all shapes of outputs follow from it.
+
+    Where they do not, as they come of values, the network is spoiled.
+    """
+    inputs = {tensor.name: tensor for tensor in (network.get_input(index) for index in range(network.num_inputs))}
+    for name, shape in zip(spec.input_names, spec.shapes.shapes, strict=True):
+        inputs[name].shape = shape
+    try:
+        return not any(-1 in tuple(network.get_output(index).shape) for index in range(network.num_outputs))
+    except ValueError:  # TensorRT's way to say that a rank is not known
+        return False
 
 
 def _make_profile(builder: Any, spec: EngineSpec) -> Any:

@@ -20,6 +20,7 @@ class NetworkDescription:
         outputs: The same.
         ranges: By the inputs' names, the least, the best and the largest shape.
         layers: How many there are of each of TensorRT's types, by name.
+        activations: Of the layers of type ACTIVATION, how many there are of each kind.
         dtypes: Of each type of layers, the dtypes that they give.
         is_strongly_typed: Whether the dtypes are the model's own, and not TensorRT's to choose.
     """
@@ -28,6 +29,7 @@ class NetworkDescription:
     outputs: tuple[TensorSpec, ...]
     ranges: dict[str, tuple[Shape, Shape, Shape]]
     layers: dict[str, int]
+    activations: dict[str, int]
     dtypes: dict[str, frozenset[str]]
     is_strongly_typed: bool
 
@@ -36,7 +38,8 @@ class NetworkDescription:
         told = (
             f"{kind} {count} ({'/'.join(sorted(self.dtypes[kind]))})" for kind, count in sorted(self.layers.items())
         )
-        return "TensorRT's network: " + ", ".join(told)
+        kinds = ", ".join(f"{kind} {count}" for kind, count in sorted(self.activations.items()))
+        return "TensorRT's network: " + ", ".join(told) + (f"; activations: {kinds}" if kinds else "")
 
 
 def describe_network(trt: Any, network: Any, profile: Any) -> NetworkDescription:
@@ -50,6 +53,7 @@ def describe_network(trt: Any, network: Any, profile: Any) -> NetworkDescription
     inputs = tuple(_describe_tensor(network.get_input(index)) for index in range(network.num_inputs))
     outputs = tuple(_describe_tensor(network.get_output(index)) for index in range(network.num_outputs))
     layers: Counter[str] = Counter()
+    activations: Counter[str] = Counter()
     dtypes: dict[str, set[str]] = {}
     for index in range(network.num_layers):
         layer = network.get_layer(index)
@@ -57,9 +61,12 @@ def describe_network(trt: Any, network: Any, profile: Any) -> NetworkDescription
         dtypes.setdefault(layer.type.name, set()).update(
             _name_dtype(layer.get_output(place).dtype) for place in range(layer.num_outputs)
         )
+        if layer.type == trt.LayerType.ACTIVATION:
+            layer.__class__ = trt.IActivationLayer  # as NVIDIA's samples turn a layer into what it is
+            activations[layer.type.name] += 1
     return NetworkDescription(
         inputs, outputs, {spec.name: _read_range(profile, spec.name) for spec in inputs}, dict(layers),
-        {name: frozenset(given) for name, given in dtypes.items()},
+        dict(activations), {name: frozenset(given) for name, given in dtypes.items()},
         bool(network.get_flag(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)),
     )  # fmt: skip
 

@@ -1,8 +1,7 @@
 """Calls with arrays that lie on the GPU: read in place, answered in place, in the order of the streams of those who made them.
 
-Work that the caller puts into its stream before the call is waited for, and what it puts there afterwards waits for the
-engine: to the caller it is as if the engine ran in that stream. Of libraries whose stream is not known, DLPack sees to the
-former, and their arrays are held until they have been read.
+Of torch's tensors the work goes into torch's current stream. Of libraries whose stream is not known it goes into one of our
+own: DLPack sees to it that it waits for what they did before, and their arrays are held until they have been read.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from beforehand.backends import cuda, dlpack
 from beforehand.backends.device_array import DeviceArray, DeviceInput, OutputPool
 from beforehand.backends.tensorrt_context import TensorRtContext
 from beforehand.backends.tensorrt_host_calls import HostCalls
+from beforehand.backends.tensorrt_places import Places
 from beforehand.errors import SampleError
 from beforehand.records import Shape
 
@@ -32,14 +32,15 @@ class DeviceCalls:
     Args:
         context: The context.
         host: Copies inputs that lie on the host.
+        places: Chooses what is read and written in place.
         device: The GPU's number.
     """
 
-    def __init__(self, context: TensorRtContext, host: HostCalls, device: int) -> None:
-        self._context, self._host, self._device = context, host, device
+    def __init__(self, context: TensorRtContext, host: HostCalls, places: Places, device: int) -> None:
+        self._context, self._host, self._places, self._device = context, host, places, device
         self._within = cuda.import_runtime().cudaMemcpyKind.cudaMemcpyDeviceToDevice
         self._pool = OutputPool(context.stream)
-        self._event, self._before = cuda.Event(), cuda.Event()  # behind our work, and behind that of others before it
+        self._event = cuda.Event()  # behind our work in our own stream
         self._held: collections.deque[tuple[cuda.Event, list[Any]]] = collections.deque()
 
     @property
@@ -60,42 +61,59 @@ class DeviceCalls:
         """
         context = self._context
         context.set_shapes(tuple([array.shape for array in arrays]))
-        streams: set[int] = set()
-        held: list[Any] = []
         self._host.finish()
-        for (name, dtype), array in zip(context.inputs, arrays, strict=True):
-            if isinstance(array, np.ndarray):
-                self._host.send(name, array)
-                continue
-            view = _read(name, array, context.handle)
-            self._check(name, dtype, view)
-            context.point(name, view.address)
-            if view.stream is None:
-                held.append(view.owner)
-            else:
-                streams.add(view.stream)
-        make = self._make_tensor if streams else self._make_array
-        outputs = {
-            name: make(shape, dtype)
-            for (name, dtype), shape in zip(context.outputs, context.found, strict=True)
-            if name not in context.computed
-        }
-        for name, output in outputs.items():
-            context.point(name, output.data_ptr())
-        self._wait_for(streams)  # not before torch gave the memory: what used it last may be in its stream yet
-        context.execute()
+        torchs = next((stream for stream in map(_find_stream, arrays) if stream is not None), None)
+        stream = context.handle if torchs is None else torchs
+        context.enter(stream)
+        try:
+            views = self._read(arrays, stream)
+            outputs = self._run(views, stream, self._make_array if torchs is None else self._make_tensor)
+        finally:
+            context.leave(stream)
+        if torchs is None:
+            self._event.record(stream)
+        held = [view.owner for view in views.values() if view.stream is None]
+        if held:
+            self._hold(held, stream)
+        return outputs
+
+    def _run(
+        self, views: dict[str, dlpack.View], stream: int, make: Callable[[Shape, np.dtype[Any]], Any]
+    ) -> list[Any]:
+        """Put all of it into the stream: copies of what is not read in place, the run, copies of what is not written there."""
+        context = self._context
+        outputs, copies = {}, []
+        for (name, dtype), shape in zip(context.outputs, context.found, strict=True):
+            if name not in context.computed:
+                outputs[name] = made = make(shape, dtype)
+                copies += self._place(name, made.data_ptr(), math.prod(shape) * dtype.itemsize)
+        for name, view in views.items():
+            for address, buffer, size in self._place(name, view.address, view.count_bytes()):
+                context.copy(buffer, address, size, self._within, stream)
+        context.run(stream)
         for (name, dtype), shape in zip(context.outputs, context.found, strict=True):
             if name in context.computed:  # it came into a buffer of the context's
-                outputs[name] = make(shape, dtype)
-                self._wait_for(streams)
-                size = math.prod(shape) * dtype.itemsize
-                context.copy(outputs[name].data_ptr(), context.computed[name].address, size, self._within)
-        self._event.record(context.stream)
-        for stream in streams:
-            self._event.hold_back(stream)
-        if held:
-            self._hold(held)
+                outputs[name] = made = make(shape, dtype)
+                copies.append((made.data_ptr(), context.computed[name].address, math.prod(shape) * dtype.itemsize))
+        for address, buffer, size in copies:
+            context.copy(address, buffer, size, self._within, stream)
         return [outputs[name] for name, _ in context.outputs]
+
+    def _read(self, arrays: Sequence[Any], stream: int) -> dict[str, dlpack.View]:
+        """Where the inputs lie that lie on the GPU; those that do not are sent there."""
+        views = {}
+        for (name, dtype), array in zip(self._context.inputs, arrays, strict=True):
+            if isinstance(array, np.ndarray):
+                self._host.send(name, array, stream)
+            else:
+                views[name] = _read(name, array, stream)
+                self._check(name, dtype, views[name])
+        return views
+
+    def _place(self, name: str, address: int, size: int) -> list[tuple[int, int, int]]:
+        """Choose where the run has a tensor: what is to be copied, as the caller's address, the buffer's, and the bytes."""
+        chosen = self._places.point(name, address, size)
+        return [] if chosen == address else [(address, chosen, size)]
 
     def _make_array(self, shape: Shape, dtype: np.dtype[Any]) -> DeviceArray:
         memory = self._pool.allocate(max(1, math.prod(shape) * dtype.itemsize))
@@ -105,17 +123,11 @@ class DeviceCalls:
         """A tensor in torch's own memory."""
         return dlpack.make_tensor(shape, dtype, self._device)
 
-    def _wait_for(self, streams: Iterable[int]) -> None:
-        for stream in streams:
-            if not cuda.is_idle(stream):  # an event costs both streams some microseconds
-                self._before.record(stream)
-                self._before.hold_back(self._context.stream)
-
-    def _hold(self, arrays: list[Any]) -> None:
+    def _hold(self, arrays: list[Any], stream: int) -> None:
         while self._held and (len(self._held) >= _MOST_HELD or self._held[0][0].is_reached()):
             self._held.popleft()[0].wait()
         event = cuda.Event()
-        event.record(self._context.stream)
+        event.record(stream)
         self._held.append((event, arrays))
 
     def _check(self, name: str, dtype: np.dtype[Any], view: dlpack.View) -> None:
@@ -145,6 +157,13 @@ class DeviceCalls:
     def __del__(self) -> None:
         with contextlib.suppress(cuda.CudaError, TypeError, AttributeError):  # the process ends, and CUDA with it
             self._pool.close()
+
+
+def _find_stream(given: Any) -> int | None:
+    """The stream in which a torch tensor's library works now; None of everything else."""
+    if not isinstance(given, DeviceInput) or not dlpack.is_of_torch(given.array):
+        return None
+    return dlpack.find_torch_stream(given.array.device.index)
 
 
 def _read(name: str, given: DeviceInput, stream: int) -> dlpack.View:

@@ -1,7 +1,6 @@
 """TensorRT engines at work: opened once, with a slot for each concurrent caller, up to a bound, kept for the next call.
 
-For TensorRT-RTX the runtime configuration captures each shape as a CUDA graph, and kernels that were kept with the engine are
-not compiled again.
+Kernels that were kept with an engine of TensorRT-RTX are not compiled again.
 """
 
 from __future__ import annotations
@@ -21,6 +20,7 @@ from beforehand.backends.tensorrt_context import CALLING, TensorRtContext
 from beforehand.backends.tensorrt_device_calls import DeviceCalls
 from beforehand.backends.tensorrt_flavours import Flavour
 from beforehand.backends.tensorrt_host_calls import HostCalls
+from beforehand.backends.tensorrt_places import Places
 from beforehand.errors import EngineRunError, SampleError
 
 # Callers beyond so many wait for one of them: a GPU is busy with fewer, and each takes device memory.
@@ -55,11 +55,10 @@ class TensorRtExecutable:
         self._flavour, self._device = flavour, device
         trt = self._trt = flavour.import_module()
         self._gpu = cuda.find_gpu(device, f"an engine of {flavour.title}")
-        self._has_several = cuda.count_gpus() > 1
-        self._choose_device()
+        self._on_device = cuda.make_current(device)
         engine, kernels = tensorrt_kernels.split(np.ascontiguousarray(data).data)
         logger = _find_logger(trt, flavour.name)
-        with CALLING:
+        with self._on_device, CALLING:
             self._runtime = trt.Runtime(logger)
             del logger.errors[:]
             self._engine = self._runtime.deserialize_cuda_engine(engine)
@@ -71,13 +70,11 @@ class TensorRtExecutable:
         self.outputs = [(name, np.dtype(trt.nptype(self._engine.get_tensor_dtype(name)))) for name in output_names]
         self._kernels = bytes(kernels)
         self._is_range = any(-1 in self._engine.get_tensor_shape(name) for name in input_names)
+        is_fixed = not any(-1 in self._engine.get_tensor_shape(name) for name in (*input_names, *output_names))
+        self._has_our_memory = flavour.has_runtime_cache and is_fixed  # as it was built: see tensorrt_build.py
         self._idle: queue.SimpleQueue[Slot | None] = queue.SimpleQueue()
         self._slots: list[Slot] = []
         self._lock = threading.Lock()
-
-    def _choose_device(self) -> None:
-        if self._has_several:  # of the thread's, CUDA's current device is what counts
-            cuda.check("cudaSetDevice", self._device)
 
     @property
     def device_bytes(self) -> int:
@@ -85,7 +82,8 @@ class TensorRtExecutable:
         with self._lock:
             slots = list(self._slots)
         weights = int(self._engine.streamable_weights_size)
-        return weights + len(slots) * int(self._engine.device_memory_size_v2) + sum(slot.buffer_bytes for slot in slots)
+        own = 0 if self._has_our_memory else int(self._engine.device_memory_size_v2)
+        return weights + sum(own + slot.buffer_bytes for slot in slots)
 
     def read_kernels(self) -> bytes:
         """The kernels that the first slot has, compiled or given."""
@@ -93,27 +91,25 @@ class TensorRtExecutable:
 
     def run(self, inputs: Sequence[np.ndarray[Any, Any]]) -> list[np.ndarray[Any, Any]]:
         """The outputs, in memory of their own."""
-        self._choose_device()
-        slot = self._take()
-        return self._use(slot, slot.host.run, inputs)
+        return self._use(lambda slot: slot.host.run(inputs))
 
     def run_on_device(self, inputs: Sequence[Any]) -> list[DeviceArray]:
         """The outputs, on the GPU, of inputs of which at least one lies there (`DeviceInput`)."""
-        self._choose_device()
-        slot = self._take()
-        return self._use(slot, slot.device.run, inputs)
+        return self._use(lambda slot: slot.device.run(inputs))
 
-    def _use(self, slot: Slot, run: Callable[[Sequence[Any]], list[_Array]], inputs: Sequence[Any]) -> list[_Array]:
-        try:
-            outputs = run(inputs)
-        except SampleError:  # nothing was run
+    def _use(self, run: Callable[[Slot], list[_Array]]) -> list[_Array]:
+        with self._on_device:
+            slot = self._take()
+            try:
+                outputs = run(slot)
+            except SampleError:  # nothing was run
+                self._idle.put(slot)
+                raise
+            except BaseException:
+                self._drop(slot)
+                raise
             self._idle.put(slot)
-            raise
-        except BaseException:
-            self._drop(slot)
-            raise
-        self._idle.put(slot)
-        return outputs
+            return outputs
 
     def _take(self) -> Slot:
         """A slot for this call: an idle one, a new one, or, where there is no room for more, the next that is free."""
@@ -155,7 +151,10 @@ class TensorRtExecutable:
                 why=self._read_error() or "most often the GPU's memory is full",
             )
         context = TensorRtContext(self._trt, made, self.inputs, self.outputs, self._read_error)
-        return Slot(context, self._device, config, cache)
+        if self._has_our_memory:
+            context.give_memory(int(self._engine.device_memory_size_v2))
+        places = Places(context, int(self._engine.num_layers), self._device, keeps_graphs=self._has_our_memory)
+        return Slot(context, places, self._device, config, cache)
 
     def _make_config(self) -> tuple[Any, Any]:
         """How TensorRT-RTX runs a context, and the cache of its kernels.
@@ -165,7 +164,10 @@ class TensorRtExecutable:
         them, and not 2 s; and none are compiled in threads behind our back (strategy LAZY).
         """
         trt, config = self._trt, self._engine.create_runtime_config()
-        config.cuda_graph_strategy = trt.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
+        if self._has_our_memory:
+            config.set_execution_context_allocation_strategy(trt.ExecutionContextAllocationStrategy.USER_MANAGED)
+        else:
+            config.cuda_graph_strategy = trt.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
         strategies = trt.DynamicShapesKernelSpecializationStrategy
         config.dynamic_shapes_kernel_specialization_strategy = strategies.NONE if self._is_range else strategies.EAGER
         cache = config.create_runtime_cache()
@@ -193,21 +195,21 @@ class Slot:
 
     Args:
         context: The context.
+        places: Where it has tensors that lie on the GPU.
         device: The GPU's number.
         config: How it is run, which must outlive it.
         cache: Of kernels, likewise.
     """
 
-    def __init__(self, context: TensorRtContext, device: int, config: Any, cache: Any) -> None:
+    def __init__(self, context: TensorRtContext, places: Places, device: int, config: Any, cache: Any) -> None:
         self.host = HostCalls(context)
-        self.device = DeviceCalls(context, self.host, device)
+        self.device = DeviceCalls(context, self.host, places, device)
         self._context, self._config, self._cache = context, config, cache
 
     @property
     def buffer_bytes(self) -> int:
         """Device memory of its buffers."""
-        computed = sum(buffer.size for buffer in self._context.computed.values())
-        return self.host.buffer_bytes + self.device.buffer_bytes + computed
+        return self._context.buffer_bytes + self.device.buffer_bytes
 
     def read_kernels(self) -> bytes:
         """The kernels that it has, compiled or given."""

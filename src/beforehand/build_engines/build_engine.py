@@ -96,4 +96,5 @@ def _describe_engine(spec: EngineSpec, file: pathlib.Path, sha256: str, outcome:
         build_seconds=outcome.seconds,
         build_peak_bytes=outcome.peak_bytes,
         kernels=spec.kernels,
+        kept=spec.kept,
     )

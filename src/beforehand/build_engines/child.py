@@ -42,7 +42,7 @@ def decode_spec(data: dict[str, Any]) -> EngineSpec:
     """The inverse of `encode_spec`."""
     shapes = {name: tuple(map(tuple, data["shapes"][name])) for name in ("shapes", "max_shapes", "opt_shapes")}
     shape_set = ShapeSet(tuple(data["shapes"]["names"]), **shapes, one_batch=data["shapes"]["one_batch"])
-    tuples = {name: tuple(data[name]) for name in ("input_names", "output_names")}
+    tuples = {name: tuple(data[name]) for name in ("input_names", "output_names", "kept")}
     options = tuple((name, value) for name, value in data["options"])
     return EngineSpec(**{**data, **tuples, "options": options, "shapes": shape_set})
 

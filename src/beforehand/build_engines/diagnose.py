@@ -30,7 +30,7 @@ def diagnose(spec: EngineSpec, outcome: Outcome, settings: BuildSettings) -> Bui
         outcome: How the child ended.
         settings: Its deadline.
     """
-    failure = _find_failure(outcome, settings)
+    failure = find_failure(outcome, settings)
     shapes = spec.shapes.describe()
     nodes = () if failure.cause == causes.CANCELLED else find_nodes(spec.onnx_file, failure.nodes)
     cls = BuildCancelledError if failure.cause == causes.CANCELLED else BuildError
@@ -46,7 +46,8 @@ def diagnose(spec: EngineSpec, outcome: Outcome, settings: BuildSettings) -> Bui
     )
 
 
-def _find_failure(outcome: Outcome, settings: BuildSettings) -> Failure:
+def find_failure(outcome: Outcome, settings: BuildSettings) -> Failure:
+    """Why a child failed, or was ended."""
     if outcome.stopped:
         return _describe_stop(outcome, settings)
     if outcome.failure is not None:

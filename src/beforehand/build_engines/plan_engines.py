@@ -9,11 +9,13 @@ from collections.abc import Iterable, Mapping
 from beforehand.backends.protocol import Backend
 from beforehand.options import Options
 from beforehand.records import EngineSpec, LoweredSegment, Manifest, ShapeSet
+from beforehand.store import layout
 from beforehand.store.hashing import hash_data
 
 _log = logging.getLogger("beforehand")
 # Raised when the same parts come to another engine, because a backend is asked otherwise.
-_RECIPE = 1
+_RECIPE = 2
+INT8 = "INT8"
 # Options that stand in the key as what they came to: the target "" is this machine's, and has its key; FP16 on a CPU that
 # computes in BF16 is BF16.
 _RESOLVED = ("backend", "precision_mode", "target")
@@ -41,24 +43,26 @@ def plan_engines(
     specs: dict[str, EngineSpec] = {}
     for index, shape_set in shapes:
         lowered = segments[index]
+        quantized = lowered.quantized_sha256 if precision == INT8 else ""
         spec = EngineSpec(
             segment=lowered.segment.name,
             segment_index=index,
-            onnx_file=lowered.onnx_file,
+            onnx_file=lowered.quantized_file if quantized else lowered.onnx_file,
             input_names=lowered.input_names,
             output_names=lowered.output_names,
             shapes=shape_set,
             backend=backend.name,
             backend_version=version,
-            precision=precision,
+            precision=_find_precision(precision, quantized, backend, target),
             target=target,
             options=options.to_key(),
             key="",
             graph=lowered.digest,
-            onnx_sha256=lowered.onnx_sha256,
+            onnx_sha256=quantized or lowered.onnx_sha256,
             weights_sha256=lowered.weights_sha256,
             weight_bytes=lowered.bytes,
             kernels=kernels,
+            quantized=quantized,
         )
         key = make_key(spec)
         specs.setdefault(f"{index}/{key}", dataclasses.replace(spec, key=key))
@@ -78,7 +82,7 @@ def make_spec(
         target: As the option of that name, whose value at the conversion is taken for None.
 
     Returns:
-        The specification; its `onnx_file` is what `restore_onnx` gives, and yet to be set.
+        The specification; its `onnx_file` is the name of a file in the folder that `restore_onnx` writes.
 
     Raises:
         PrecisionError: BH103, the target cannot have the conversion's precision.
@@ -88,33 +92,45 @@ def make_spec(
     if target is not None:
         asked["target"] = target
     described = backend.describe_target(asked["target"])
+    precision = backend.resolve_precision(asked["precision_mode"], described)
+    quantized = source.quantized_sha256 if precision == INT8 else ""
     spec = EngineSpec(
         segment=manifest.segments[segment].name,
         segment_index=segment,
-        onnx_file="",
+        onnx_file=layout.ONNX_QUANTIZED if quantized and quantized != source.onnx_sha256 else layout.ONNX_MODEL,
         input_names=source.input_names,
         output_names=source.output_names,
         shapes=shapes,
         backend=backend.name,
         backend_version=backend.probe().version,
-        precision=backend.resolve_precision(asked["precision_mode"], described),
+        precision=_find_precision(precision, quantized, backend, described),
         target=described,
         options=tuple((name, asked[name]) for name, _ in manifest.options),
         key="",
         graph=source.digest,
-        onnx_sha256=source.onnx_sha256,
+        onnx_sha256=quantized or source.onnx_sha256,
         weights_sha256=source.weights_sha256,
         weight_bytes=manifest.segments[segment].weight_bytes,
         kernels=backend.describe_kernels(described),
+        quantized=quantized,
     )
     return dataclasses.replace(spec, key=make_key(spec))
+
+
+def _find_precision(precision: str, quantized: str, backend: Backend, target: str) -> str:
+    """A segment that has no quantised graph is built in what the parts of others compute in that are not quantised."""
+    return backend.resolve_rest(target) if precision == INT8 and not quantized else precision
 
 
 def make_key(spec: EngineSpec) -> str:
     """Hash of everything that can change an engine: graph and weights (by their digest), shapes, backend, options."""
     shapes = spec.shapes
+    # Where these are empty, the key is the one that there was before the fields.
+    more = {"kept": sorted(spec.kept)} if spec.kept else {}
+    more.update({"quantized": [spec.quantized]} if spec.quantized else {})
     return hash_data(
         {
+            **more,
             "recipe": _RECIPE,
             "graph": spec.graph,
             "names": [spec.input_names, spec.output_names],

@@ -170,7 +170,9 @@ def _measure_disk(folder: pathlib.Path, manifest: Manifest) -> dict[str, int]:
         "variables": _sum_sizes((folder / _VARIABLES).glob("*")),
         "engines": _sum_sizes(file for file in assets.glob("*") if file.name in files),
         "manifest": _sum_sizes([assets / layout.MANIFEST]),
-        "sources": _sum_sizes({assets / source.onnx_file for source in manifest.sources}),
+        "sources": _sum_sizes(
+            {assets / name for s in manifest.sources for name in (s.onnx_file, s.quantized_file) if name}
+        ),
     }
     total = _sum_sizes(folder.rglob("*"))
     return {**split, "other": total - sum(split.values()), "total": total}

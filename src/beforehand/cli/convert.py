@@ -39,7 +39,14 @@ from beforehand.cli.parse_buckets import parse_buckets
 from beforehand.cli.parse_shapes import parse_shapes, parse_text
 from beforehand.cli.progress import format_bytes, log, show_progress, time_step
 from beforehand.converter import Converter
-from beforehand.errors import BuildCancelledError, BuildError, OptionValueError, SampleError, SourceNotFoundError
+from beforehand.errors import (
+    BuildCancelledError,
+    BuildError,
+    CalibrationError,
+    OptionValueError,
+    SampleError,
+    SourceNotFoundError,
+)
 from beforehand.options import PRECISION_MODES, Options
 from beforehand.progress.choose import choose_progress
 from beforehand.store import layout
@@ -87,6 +94,11 @@ def add_conversion_arguments(parser: argparse.ArgumentParser) -> None:
         type=str.upper,
         help=", ".join(PRECISION_MODES) + " (default: %(default)s)",
     )
+    add(
+        "--calibration", metavar="FILE.npz|FOLDER", type=pathlib.Path,
+        help="INT8: samples whose values are measured (default: those of --samples)",
+    )  # fmt: skip
+    add("--no-calibration", action="store_true", help="INT8: the model has ranges of its own")
     add("--backend", default=default.backend, help="who builds and runs the engines (default: %(default)s)")
     add("--optimization-level", metavar="0..5", type=int, help="how much TensorRT tries while it builds")
     add("--tags", default="serve", help="tags of the MetaGraph, joined by commas (default: %(default)s)")
@@ -141,18 +153,21 @@ def start_conversion(arguments: argparse.Namespace, target: str, output: pathlib
     for text in arguments.shapes:
         parse_text(text)
     parse_buckets(arguments.buckets)
-    if arguments.samples is not None and not arguments.samples.exists():
-        raise SampleError(f"there is no sample file or folder {arguments.samples}")
+    for path in (arguments.samples, arguments.calibration):
+        if path is not None and not path.exists():
+            raise SampleError(f"there is no sample file or folder {path}")
     options = {
         "precision_mode": arguments.precision,
         "backend": arguments.backend,
         "target": target,
         "minimum_segment_size": arguments.minimum_segment_size,
         "builder_optimization_level": arguments.optimization_level,
+        "use_calibration": not arguments.no_calibration,
         **read_build_options(arguments),
     }
     tags = [tag.strip() for tag in arguments.tags.split(",")]
     converter = Converter(arguments.source, tags=tags, signatures=arguments.signature, **options)
+    calibration = _find_calibration(converter.options, arguments)
     log.info("reading %s: %s", arguments.source, _measure_source(arguments.source))
     check_packages("converting", CONVERTING)
     from beforehand.saved_model.write_saved_model import check_target  # noqa: PLC0415 (imports TensorFlow)
@@ -161,7 +176,29 @@ def start_conversion(arguments: argparse.Namespace, target: str, output: pathlib
         check_target(output, arguments.source)
     with time_step(f"converting {arguments.source}"):
         converter.convert()
+    if calibration is not None:
+        with time_step(f"calibrating with {calibration}"):
+            for item in _choose_signatures(converter.signatures, arguments.signature):
+                converter.calibrate(_make_input_fn(calibration, item), signature=item.key)
     return converter
+
+
+def _find_calibration(options: Options, arguments: argparse.Namespace) -> pathlib.Path | None:
+    """The samples to calibrate with; None where nothing is calibrated.
+
+    Raises:
+        CalibrationError: BH123, there are some and need not be, or there are none.
+    """
+    is_calibrating = options.precision_mode == "INT8" and options.use_calibration
+    given: pathlib.Path | None = arguments.calibration
+    if given is not None and not is_calibrating:
+        raise CalibrationError("--calibration is given, but only --precision INT8 is calibrated", advice="leave it out")
+    if is_calibrating and given is None and arguments.samples is None:
+        raise CalibrationError(
+            "--precision INT8 needs samples whose values are measured",
+            advice="--calibration FILE.npz or a folder of them; --no-calibration for a model that has its ranges",
+        )
+    return (given or arguments.samples) if is_calibrating else None
 
 
 def _measure_source(folder: pathlib.Path) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from beforehand.precision.onnx_graph import OnnxGraph, copy_node, count_readers
+from beforehand.precision.onnx_graph import OnnxGraph, Origin, copy_node, count_readers
 
 _OPS = ("Add", "Mul")
 
@@ -40,22 +40,25 @@ def _fold(model: OnnxGraph, conv: Any, readers: Mapping[str, int], next_of: Mapp
     end = conv.output[0]
     while readers[end] == 1 and end in next_of:
         node = next_of[end]
-        factor = _read_per_channel(model, node, end, weights.ndim, channels)
-        if factor is None:
+        value = _read_per_channel(model, node, end, weights.ndim, channels)
+        if value is None:
             break
-        scale, shift = (scale * factor, shift * factor) if node.op_type == "Mul" else (scale, shift + factor)
+        scale, shift = (scale * value, shift * value) if node.op_type == "Mul" else (scale, shift + value)
         end = node.output[0]
     if end == conv.output[0]:
         return None
     if len(conv.input) > 2:
         shift = shift + model.read(conv.input[2]) * scale
     folded = copy_node(conv)
-    weights = weights * scale.reshape(-1, *[1] * (weights.ndim - 1))
+    factor = scale.reshape(-1, *[1] * (weights.ndim - 1)).astype(np.float32)
+    weights = weights * factor
     if not (np.isfinite(weights).all() and np.isfinite(shift).all()):
         return None
     folded.input[:] = [
         conv.input[0],
-        model.add_constant(f"{conv.input[1]}_folded", weights.astype(np.float32)),
+        model.add_constant(
+            f"{conv.input[1]}_folded", weights.astype(np.float32), origin=Origin(conv.input[1], "Mul", factor)
+        ),
         model.add_constant(f"{end}_bias", shift.astype(np.float32)),
     ]
     folded.output[:] = [end]

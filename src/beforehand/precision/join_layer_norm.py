@@ -18,9 +18,9 @@ import numpy as np
 from onnx import helper
 
 from beforehand.precision.onnx_graph import OnnxGraph, count_readers
+from beforehand.precision.polynomials import Polynomial, add, multiply
 
-# Monomials in x, m and r, as the sorted letters: "xr" is written "rx"; "" is the constant term.
-_Polynomial = Mapping[str, "np.ndarray[Any, Any]"]
+# Monomials in x, m and r: "xr" is written "rx".
 _SCALED, _SHIFTED, _CONSTANT = "rx", "mr", ""
 _MOST_FACTORS = 2
 _ONE = np.ones((), np.float32)
@@ -107,7 +107,7 @@ def _find_root_of_square(node: Any) -> str | None:
 
 def _follow(model: OnnxGraph, candidate: _Candidate, readers: Mapping[str, int]) -> dict[str, Any]:
     """The normalisations that are made of a candidate and read by something else, by their value's name."""
-    forms: dict[str, _Polynomial] = {
+    forms: dict[str, Polynomial] = {
         candidate.x: {"x": _ONE}, candidate.mean: {"m": _ONE}, candidate.centred: {"x": _ONE, "m": -_ONE},
     }  # fmt: skip
     read_within: dict[str, int] = {}
@@ -125,25 +125,23 @@ def _follow(model: OnnxGraph, candidate: _Candidate, readers: Mapping[str, int])
     return {name: node for name, node in made.items() if node is not None}
 
 
-def _combine(
-    model: OnnxGraph, node: Any, forms: Mapping[str, _Polynomial], candidate: _Candidate
-) -> _Polynomial | None:
+def _combine(model: OnnxGraph, node: Any, forms: Mapping[str, Polynomial], candidate: _Candidate) -> Polynomial | None:
     """The polynomial that `node` gives, if it is one."""
     if node.op_type == "Reciprocal" and node.input[0] == candidate.root:
         return {"r": _ONE}
     if node.op_type == "Div" and node.input[1] == candidate.root:
-        return _multiply(_read_form(model, node.input[0], forms), {"r": _ONE})
+        return multiply(_read_form(model, node.input[0], forms), {"r": _ONE}, _MOST_FACTORS)
     if node.op_type == "Neg":
-        return _multiply(forms.get(node.input[0]), {"": -_ONE})
+        return multiply(forms.get(node.input[0]), {"": -_ONE}, _MOST_FACTORS)
     if node.op_type in ("Add", "Sub", "Mul") and any(name in forms for name in node.input):
         left, right = (_read_form(model, name, forms) for name in node.input)
         if node.op_type == "Mul":
-            return _multiply(left, right)
-        return _add(left, _multiply(right, {"": -_ONE}) if node.op_type == "Sub" else right)
+            return multiply(left, right, _MOST_FACTORS)
+        return add(left, multiply(right, {"": -_ONE}, _MOST_FACTORS) if node.op_type == "Sub" else right)
     return None
 
 
-def _read_form(model: OnnxGraph, name: str, forms: Mapping[str, _Polynomial]) -> _Polynomial | None:
+def _read_form(model: OnnxGraph, name: str, forms: Mapping[str, Polynomial]) -> Polynomial | None:
     if name in forms:
         return forms[name]
     if not model.is_constant(name):
@@ -153,31 +151,7 @@ def _read_form(model: OnnxGraph, name: str, forms: Mapping[str, _Polynomial]) ->
     return {"": np.asarray(value)} if value.dtype == np.float32 and value.size == (value.shape or (1,))[-1] else None
 
 
-def _add(left: _Polynomial | None, right: _Polynomial | None) -> _Polynomial | None:
-    if left is None or right is None:
-        return None
-    zero = np.zeros((), np.float32)
-    try:
-        return {key: np.add(left.get(key, zero), right.get(key, zero)) for key in {**left, **right}}
-    except ValueError:  # constants of shapes that have nothing to do with each other
-        return None
-
-
-def _multiply(left: _Polynomial | None, right: _Polynomial | None) -> _Polynomial | None:
-    if left is None or right is None:
-        return None
-    product: dict[str, Any] = {}
-    try:
-        for a, x in left.items():
-            for b, y in right.items():
-                key = "".join(sorted(a + b))
-                product[key] = np.add(product.get(key, np.float32(0)), np.multiply(x, y))
-    except ValueError:
-        return None
-    return product if all(len(key) <= _MOST_FACTORS for key in product) else None
-
-
-def _read_normalisation(form: _Polynomial) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any] | None] | None:
+def _read_normalisation(form: Polynomial) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any] | None] | None:
     """Scale and bias, if `form` is g * x * r - g * m * r + b."""
     if not {_SCALED, _SHIFTED} <= form.keys() or form.keys() - {_SCALED, _SHIFTED, _CONSTANT}:
         return None

@@ -27,11 +27,24 @@ class Inferred:
     ranks: Mapping[str, int]
 
 
+@dataclasses.dataclass(frozen=True)
+class Origin:
+    """How a constant was made of another one, `parent`: by a Transpose, a Reshape, or a Mul with `operand`.
+
+    `operand` is the permutation, the shape, or the factor.
+    """
+
+    parent: str
+    op_type: str
+    operand: np.ndarray[Any, Any]
+
+
 class OnnxGraph:
     """The main graph of an ONNX file, which is not changed; what passes make of it is written elsewhere.
 
     Attributes:
         graph: The GraphProto, changed by passes. Its initializers are never read but by way of `read`.
+        origins: Of constants that passes made of others, by name.
     """
 
     def __init__(self, file: str) -> None:
@@ -40,7 +53,22 @@ class OnnxGraph:
         self.graph = self._model.graph
         self._constants = {tensor.name: tensor for tensor in self.graph.initializer}
         self._added: dict[str, tuple[np.ndarray[Any, Any], int]] = {}  # with the element type
+        self.origins: dict[str, Origin] = {}
         self._names = 0
+
+    @property
+    def opset(self) -> int:
+        """The opset of ONNX's own operations."""
+        return next((int(entry.version) for entry in self._model.opset_import if not entry.domain), 1)
+
+    @opset.setter
+    def opset(self, version: int) -> None:
+        for entry in self._model.opset_import:
+            if not entry.domain:
+                entry.version = version
+        self._model.ir_version = max(
+            self._model.ir_version, onnx.helper.find_min_ir_version_for(self._model.opset_import)
+        )
 
     def is_constant(self, name: str) -> bool:
         """Whether the value is a weight or another constant."""
@@ -67,9 +95,17 @@ class OnnxGraph:
         file = self._folder / where["location"]
         return np.memmap(file, dtype, "r", int(where.get("offset", 0)), shape)
 
-    def add_constant(self, stem: str, value: np.ndarray[Any, Any], element_type: int = FLOAT) -> str:
+    def find_stored(self, name: str) -> Any:
+        """The TensorProto of a constant that was in the file; None for one that a pass has added."""
+        return self._constants.get(name)
+
+    def add_constant(
+        self, stem: str, value: np.ndarray[Any, Any], element_type: int = FLOAT, origin: Origin | None = None
+    ) -> str:
         """A new constant; its name begins with `stem`, and `value` is as it is to be written (bfloat16 as uint16)."""
         name = self.make_name(stem)
+        if origin is not None:
+            self.origins[name] = origin
         self._added[name] = (np.ascontiguousarray(value).reshape(value.shape), element_type)
         return name
 
@@ -77,6 +113,10 @@ class OnnxGraph:
         """A name that no value has."""
         self._names += 1
         return f"{stem}__{self._names}"
+
+    def make_model(self, graph: Any) -> Any:
+        """A model of the same versions with another graph."""
+        return onnx.helper.make_model(graph, opset_imports=self._model.opset_import, ir_version=self._model.ir_version)
 
     def infer(self) -> Inferred:
         """Element types and ranks of the values of the main graph, inputs and constants included, as far as they follow."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,12 @@ def is_masked(value: Any) -> bool:
 
 def name_dtype(array: Any) -> str:
     """NumPy's name of an array's dtype, of whatever library: "float32" of "torch.float32" too."""
-    return str(array.dtype).rpartition(".")[2]
+    return _name_dtype(array.dtype)
+
+
+@functools.cache
+def _name_dtype(dtype: Any) -> str:
+    return str(dtype).rpartition(".")[2]
 
 
 def adapt_array(name: str, array: Any, dtype: np.dtype[Any]) -> np.ndarray[Any, Any] | DeviceInput | None:
@@ -43,7 +49,7 @@ def adapt_array(name: str, array: Any, dtype: np.dtype[Any]) -> np.ndarray[Any, 
         return adapted if adapted is not None and adapted.dtype == dtype else None
     if not hasattr(array, "__dlpack_device__"):
         return None
-    kind, _ = array.__dlpack_device__()
+    kind = dlpack.CUDA if dlpack.is_of_torch(array) and array.is_cuda else array.__dlpack_device__()[0]
     if kind in _ON_GPU:
         return DeviceInput(array) if name_dtype(array) == dtype.name else None
     if kind not in _ON_HOST:

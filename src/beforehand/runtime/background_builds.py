@@ -143,8 +143,8 @@ class BackgroundBuilds:
         _log.warning("building an engine at run time, in the background: %s, %s", what, spec.backend)
         start = time.monotonic()
         with cache.make_scratch(spec.key) as scratch:
-            onnx_file = restore_onnx(self._manifest.sources[spec.segment_index], self._folder, scratch)
-            spec = dataclasses.replace(spec, onnx_file=str(onnx_file))
+            folder = restore_onnx(self._manifest.sources[spec.segment_index], self._folder, scratch)
+            spec = dataclasses.replace(spec, onnx_file=str(folder / spec.onnx_file))
             settings = BuildSettings(timeout_s=self._manifest.policies.timeout_s)
             try:
                 engine = build_engine(spec, scratch, settings, on_start=worker.watch)

@@ -6,7 +6,7 @@ import logging
 import pathlib
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -87,7 +87,7 @@ class LoadedEngine:
         executable = self._executable or self._open()  # what this call runs, whoever closes the engine meanwhile
         start = time.perf_counter()
         try:
-            outputs = _run_on_device(executable, inputs) if on_device else executable.run(inputs)
+            outputs = executable.run_on_device(inputs) if on_device else executable.run(inputs)
             forms = [(array.dtype, array.shape) for array in outputs]
             if forms != self._checked:  # as a rule they are the same at every call
                 _check_outputs(outputs, promised)
@@ -196,16 +196,6 @@ class LoadedEngine:
                 "builds": self._builds,
                 "device_bytes": self._executable.device_bytes if self._executable is not None else 0,
             }
-
-
-def _run_on_device(executable: Executable, inputs: Sequence[Any]) -> list[Any]:
-    run: Callable[[Sequence[Any]], list[Any]] | None = getattr(executable, "run_on_device", None)
-    if run is None:
-        raise SampleError(
-            "an input lies on a GPU", why="the engine that serves these shapes runs on the CPU",
-            advice="NumPy arrays, or `beforehand add-target` on a machine with this GPU",
-        )  # fmt: skip
-    return run(inputs)
 
 
 def _check_outputs(outputs: Sequence[Any], promised: Sequence[TensorSpec]) -> None:

@@ -77,6 +77,7 @@ class ModelRuntime:
         self.foreign: tuple[Engine, ...] = ()  # engines that do not fit this machine, and are missed
         self.error: BeforehandError | None = None
         self.recorded: dict[int, dict[Shapes, None]] | None = None
+        self.capture: Callable[[int, _Arrays], None] | None = None  # what else is told of the calls that are recorded
         self._tables = tuple(EngineTable(segment.name, self.policies) for segment in segments)
         self._files: dict[str, None] = {}  # names
         self._lock = threading.Lock()
@@ -196,6 +197,8 @@ class ModelRuntime:
         shapes = tuple([array.shape for array in inputs])
         if self.recorded is not None:
             self.recorded.setdefault(segment, {})[shapes] = None
+            if self.capture is not None:
+                self.capture(segment, inputs)
             return None
         outputs, failures = self._ask_engines(signature, segment, shapes, inputs)
         if outputs is not None:

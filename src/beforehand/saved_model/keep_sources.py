@@ -39,23 +39,34 @@ def keep_sources(
         return ()
     for segment, source in zip(lowered, sources, strict=True):
         atomic.copy_file(pathlib.Path(segment.onnx_file), folder / layout.ASSETS / source.onnx_file)
+        if source.quantized_file not in ("", source.onnx_file):
+            atomic.copy_file(pathlib.Path(segment.quantized_file), folder / layout.ASSETS / source.quantized_file)
     return sources
 
 
 def _find_source(segment: LoweredSegment, weights: PackedWeights, folder: pathlib.Path) -> SegmentSource:
     onnx_file = pathlib.Path(segment.onnx_file)
     files, pieces = _find_pieces(segment.weights, weights, folder) if segment.weights else ((), ())
+    name, onnx_sha256 = layout.name_source_file(segment.segment.name, segment.digest), hash_file(onnx_file)
     source = SegmentSource(
-        onnx_file=layout.name_source_file(segment.segment.name, segment.digest),
-        onnx_sha256=hash_file(onnx_file),
+        onnx_file=name,
+        onnx_sha256=onnx_sha256,
         weights_files=files,
         pieces=pieces,
         weights_sha256="",
         input_names=segment.input_names,
         output_names=segment.output_names,
         digest=segment.digest,
+        quantized_file=_name_quantized(segment, name, onnx_sha256),
+        quantized_sha256=segment.quantized_sha256,
     )
     return SegmentSource(**{**vars(source), "weights_sha256": _hash_same(source, folder, onnx_file.parent)})
+
+
+def _name_quantized(segment: LoweredSegment, onnx_file: str, onnx_sha256: str) -> str:
+    if segment.quantized_sha256 in ("", onnx_sha256):
+        return onnx_file if segment.quantized_sha256 else ""
+    return layout.name_quantized_file(segment.segment.name, segment.quantized_sha256)
 
 
 def _find_pieces(

@@ -162,12 +162,13 @@ def _is_still(entry: CachedEngine, folder: pathlib.Path, *, is_unused: bool) -> 
 
 
 def clear(cache: CacheFolder) -> Pruned:
-    """Remove every engine, what failed and was noted, and what killed builds left; the history of builds stays.
+    """Remove every engine and quantised graph, what failed and was noted, and what killed builds left; the history of builds stays.
 
     Raises:
         OSError: The folder cannot be written.
     """
     pruned = prune(cache, max_bytes=-1)
-    shutil.rmtree(cache.folder / "failures", ignore_errors=True)
+    for name in ("failures", "quantized"):
+        shutil.rmtree(cache.folder / name, ignore_errors=True)
     cache.sweep()
     return pruned

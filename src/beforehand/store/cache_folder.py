@@ -6,6 +6,7 @@ CACHE/                        BEFOREHAND_CACHE, or `beforehand` in the user's ca
   failures/KEY.json           builds that failed: reason and time
   locks/KEY.lock              held by who builds
   building/KEY/               what a build is made of; goes with it
+  quantized/                  graphs quantised for INT8 (quantized_cache.py)
   history.jsonl               how long builds took on this machine, and what memory
   logs/                       of the newest builds that failed
 """

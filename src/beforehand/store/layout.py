@@ -5,6 +5,7 @@ FOLDER/
   assets/beforehand.json                          the manifest: the one asset that the graph knows
   assets/TRTEngineOp_000_000.1a2b3c4d.openvino    engines, flat beside it, so that TensorFlow can copy them too
   assets/TRTEngineOp_000_000.1a2b3c4d.onnx        what they are built of, without the weights, which are in variables/
+  assets/TRTEngineOp_000_000.1a2b3c4d.int8.onnx   the same quantised, for INT8
   assets/.beforehand.lock                         empty: held by whoever adds or takes out engines
 """
 
@@ -20,6 +21,7 @@ LOCK = ".beforehand.lock"
 ASSETS = "assets"
 SAVED_MODEL = "saved_model.pb"
 ONNX_MODEL = "segment.onnx"
+ONNX_QUANTIZED = "segment.int8.onnx"  # beside ONNX_MODEL, with the same ONNX_WEIGHTS
 ONNX_WEIGHTS = "segment.weights"
 WEIGHT_ALIGNMENT = (
     64  # bytes: each weight begins at a multiple, in ONNX_WEIGHTS and in the SavedModel's packed variables
@@ -46,6 +48,11 @@ def name_engine_file(segment: str, key: str, backend: str) -> str:
 def name_source_file(segment: str, digest: str) -> str:
     """File name of the graph that a segment's engines are built of."""
     return f"{segment}.{digest[:16]}.onnx"
+
+
+def name_quantized_file(segment: str, sha256: str) -> str:
+    """File name of the quantised graph that a segment's INT8 engines are built of."""
+    return f"{segment}.{sha256[:16]}.int8.onnx"
 
 
 def find_engine_file(folder: pathlib.Path, name: str) -> pathlib.Path:

@@ -5,7 +5,7 @@ History of `format_version` (fields may be added within a version, never renamed
         added within it: `max_shapes` of an engine that serves a range (its `shapes` are then the smallest, so that a
         reader that does not know the field uses it for these alone, and is right); `weight_bytes` of a segment;
         `whole` of a signature that is one segment and nothing else; `opt_shapes` and `one_batch` of an engine;
-        `policies`, `sources` and `options`
+        `policies`, `sources` and `options`; `kept` of an engine, `quantized_file` and `quantized_sha256` of a source
 """
 
 from __future__ import annotations
@@ -134,6 +134,7 @@ def _decode_policies(data: dict[str, Any]) -> Policies:
 
 
 def _decode_source(data: dict[str, Any]) -> SegmentSource:
+    data = {"quantized_file": "", "quantized_sha256": "", **data}  # records written before the fields were
     tuples = {name: tuple(data[name]) for name in ("weights_files", "input_names", "output_names")}
     fields = {name: tuples.get(name, data[name]) for name in SegmentSource.__dataclass_fields__}
     return SegmentSource(
@@ -215,8 +216,8 @@ def _encode_shapes(names: tuple[str, ...], shapes: tuple[Shape, ...]) -> list[li
 
 def decode_engine(data: dict[str, Any]) -> Engine:
     """The inverse of `encode_engine`; raises KeyError, TypeError or ValueError where the data are damaged."""
-    lists = {name: tuple(data[name]) for name in ("input_names", "output_names")}
-    data = {"build_peak_bytes": 0, "kernels": "", **data}  # records written before the field was
+    data = {"build_peak_bytes": 0, "kernels": "", "kept": (), **data}  # records written before the field was
+    lists = {name: tuple(data[name]) for name in ("input_names", "output_names", "kept")}
     plain = {name: data[name] for name in Engine.__dataclass_fields__ if name not in ("shapes", *lists)}
     return Engine(**{**plain, **lists, "shapes": _decode_shape_set(data)})
 

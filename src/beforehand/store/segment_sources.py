@@ -20,7 +20,7 @@ _ADVICE = "convert the original SavedModel again, or copy the converted one agai
 
 
 def restore_onnx(source: SegmentSource, saved_model: pathlib.Path, into: pathlib.Path) -> pathlib.Path:
-    """Write the ONNX model of a segment, its weights in a second file, into the folder `into`.
+    """Write the ONNX model of a segment, its weights in a second file, into the folder `into`; the quantised one beside it.
 
     Args:
         source: From the manifest.
@@ -28,18 +28,15 @@ def restore_onnx(source: SegmentSource, saved_model: pathlib.Path, into: pathlib
         into: An empty folder. Weights are copied a few megabytes at a time.
 
     Returns:
-        The ONNX file, for `EngineSpec.onnx_file`.
+        The folder, in which the files have the names that `make_spec` gives to `EngineSpec.onnx_file`.
 
     Raises:
         IntegrityError: BH503, the files are not those that the segment was converted to.
     """
-    graph = layout.find_engine_file(saved_model / layout.ASSETS, source.onnx_file)
-    if not graph.is_file():
-        raise IntegrityError(f"{graph}, of which engines are built, is missing", why=_WHY_WEIGHTS, advice=_ADVICE)
-    target = into / layout.ONNX_MODEL
-    shutil.copyfile(graph, target)  # no link: that would touch the saved file
-    if hash_file(target) != source.onnx_sha256:
-        raise IntegrityError(f"{graph}, of which engines are built, is altered", advice=_ADVICE)
+    assets = saved_model / layout.ASSETS
+    _restore_graph(assets, source.onnx_file, source.onnx_sha256, into / layout.ONNX_MODEL)
+    if source.quantized_file not in ("", source.onnx_file):
+        _restore_graph(assets, source.quantized_file, source.quantized_sha256, into / layout.ONNX_QUANTIZED)
     digest = hashlib.sha256()
     with (into / layout.ONNX_WEIGHTS).open("wb") as file:
         for chunk in read_weights(source, saved_model):
@@ -51,7 +48,16 @@ def restore_onnx(source: SegmentSource, saved_model: pathlib.Path, into: pathlib
             why=_WHY_WEIGHTS,
             advice=_ADVICE,
         )
-    return target
+    return into
+
+
+def _restore_graph(assets: pathlib.Path, name: str, sha256: str, target: pathlib.Path) -> None:
+    graph = layout.find_engine_file(assets, name)
+    if not graph.is_file():
+        raise IntegrityError(f"{graph}, of which engines are built, is missing", why=_WHY_WEIGHTS, advice=_ADVICE)
+    shutil.copyfile(graph, target)  # no link: that would touch the saved file
+    if hash_file(target) != sha256:
+        raise IntegrityError(f"{graph}, of which engines are built, is altered", advice=_ADVICE)
 
 
 def read_weights(source: SegmentSource, saved_model: pathlib.Path) -> Iterator[bytes]:

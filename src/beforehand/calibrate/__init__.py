@@ -1,0 +1,1 @@
+"""INT8: calibration data captured and checked, and segments quantised with it (docs/precision.md)."""
