@@ -1,8 +1,9 @@
 """Converts trained models in a precision, and calibrates where that is asked for.
 
 Usage: python convert_trained.py JOBS, which is JSON: [{"source", "data": their .npz file, "output", "precision", "backend",
-"batch"}, ...]. For each job a line of JSON: {"engines", "segments", "precision", "bytes", "seconds"}, {"refused": text} where
-this machine has no such precision, or {"failed": traceback}.
+"batch", "max_drop": share of right answers, or null}, ...]. With "max_drop", parts are put back to a higher precision until no
+more is lost on what `data` has to look at on the way. For each job a line of JSON: {"engines", "segments", "precision", "bytes",
+"put_back", "seconds"}, {"refused": text} where this machine has no such precision, or {"failed": traceback}.
 """
 
 import json
@@ -26,6 +27,19 @@ def read_samples(job):
     return lambda: ([rows[number : number + 1]] for number in range(len(rows)))
 
 
+def make_metric(job):
+    """The share of right answers on what is neither trained nor tested on, as a function of a model."""
+    with np.load(job["data"]) as data:
+        rows, labels = data["checked"], data["checked_labels"]
+    parts = np.split(rows, len(rows) // job["batch"])
+
+    def measure(model):
+        logits = np.concatenate([np.asarray(model([part])["logits"]) for part in parts])
+        return float((logits.argmax(axis=1) == labels).mean())
+
+    return measure
+
+
 def convert(job):
     begun = time.perf_counter()
     converter = beforehand.Converter(job["source"], precision_mode=job["precision"], backend=job["backend"])
@@ -34,13 +48,15 @@ def convert(job):
     else:
         converter.convert()
     [spec] = converter.signatures[0].inputs
-    engines = converter.build(shapes={spec.name: (job["batch"], *spec.shape[1:])})
+    budget = {"metric": make_metric(job), "max_drop": job["max_drop"]} if job.get("max_drop") is not None else {}
+    engines = converter.build(shapes={spec.name: (job["batch"], *spec.shape[1:])}, **budget)
     converter.save(job["output"])
     return {
         "engines": len(engines),
         "segments": len(converter.segments),
         "precision": "/".join(sorted({engine.precision for engine in engines})),
         "bytes": sum(engine.bytes for engine in engines),
+        "put_back": sorted({part for engine in engines for part in engine.accuracy.put_back}) if budget else [],
         "seconds": time.perf_counter() - begun,
     }
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
+import pathlib
 from collections.abc import Callable
 from typing import Any
 
 import life_cycle
 import pytest
+
+import beforehand
 
 # Right answers of TensorFlow in float32, at least: of 10 classes, and of 5 for text.
 NATIVE = {"trained_cnn": 0.96, "trained_mbconv": 0.96, "trained_encoder": 0.65}
@@ -82,3 +86,27 @@ def test_int8_keeps_the_accuracy_but_of_the_kind_that_it_is_known_to_harm(traine
         assert lost > 2 * INT8_POINTS
     else:
         assert lost <= INT8_POINTS
+
+
+@pytest.mark.slow
+def test_the_search_heals_what_int8_harms_with_few_parts_in_a_higher_precision(
+    made_model: Callable[[str], life_cycle.MadeModel], tmp_path: pathlib.Path
+) -> None:
+    """It looks at images of its own, 1600 of them; what counts is the test set, which it never sees."""
+    if "metric" not in inspect.signature(beforehand.Converter.build).parameters:
+        pytest.skip("build() has no metric= yet")
+    made = made_model("trained_mbconv")
+    job = {"source": str(made.folder), "data": str(made.folder.parent / "data.npz"), "batch": BATCH}
+    more = {"precision": "INT8", "backend": "openvino", "max_drop": 0.0025}
+    [converted] = life_cycle.run_jobs("convert_trained.py", [{**job, **more, "output": str(tmp_path / "healed")}])
+    if "refused" in converted:
+        pytest.skip(converted["refused"])
+    assert "failed" not in converted, converted["failed"]
+    healed = {**job, "converted": str(tmp_path / "healed")}
+    measured = life_cycle.run_job("measure_trained.py", healed, BEFOREHAND_FORBID_BUILD="1")
+    assert 100 * (measured["native"] - measured["right"]) / measured["of"] <= INT8_POINTS
+    assert (measured["engine_calls"], measured["native_calls"]) == (measured["calls"] * converted["segments"], 0)
+    assert converted["precision"] == "INT8"
+    # The layers whose channels differ in range, by their names in Keras, and not half of the network.
+    assert any(layer in part for part in converted["put_back"] for layer in ("block_", "top"))
+    assert len(converted["put_back"]) <= 10

@@ -8,9 +8,9 @@ from draw_inputs import rows_of
 from makers.registry import maker
 
 SIDE = 16  # of the images, drawn twice as large as they are kept
-TESTED = 600  # of the 1797 images; none of them is seen in training
+TESTED, CHECKED = 600, 200  # of the 1797 images; none of them is seen in training
 COPIES = 8  # of each, moved and noisy: 4800 test images, of which one is 0.02 points
-NOISE = 0.15  # of the range of a pixel; with it a few of a hundred are hard
+NOISE = 0.12  # of the range of a pixel; with it a few of a hundred are hard
 SPREAD = 4  # the largest power of 2 of `spread_channels`
 
 
@@ -94,29 +94,27 @@ def spread_channels(model):
 
 
 def train_on_digits(model, folder, epochs, after=lambda _: None):
-    """Fit, and write the SavedModel and its data: `data.npz` has `tested`, `labels` and `calibration`, of the training images."""
+    """Fit, and write the SavedModel and its data (see `save_data`)."""
     import keras
 
-    (x_train, y_train), (x_test, y_test) = load_digits()
+    (x_train, y_train), tested, checked = load_digits()
     rate = keras.optimizers.schedules.CosineDecay(4e-3, epochs * (len(x_train) // 64))
     model.compile(keras.optimizers.Adam(rate), {"logits": keras.losses.SparseCategoricalCrossentropy(from_logits=True)})
     model.fit(x_train, {"logits": y_train}, batch_size=64, epochs=epochs, verbose=0)
     after(model)
     model.export(folder, verbose=False)
-    save_data(folder, x_test, y_test, x_train[:300])
+    save_data(folder, x_train[:300], tested, checked)
     return {"image": rows_of("data.npz", "tested")}
 
 
 def load_digits():
-    """(images, labels) to train on and to test on; copies of an image are on one side."""
+    """(images, labels) to train on, to test on, and to search with; copies of an image are on one side."""
     from sklearn.datasets import load_digits
-    from sklearn.model_selection import train_test_split
 
     digits = load_digits()
     rng = np.random.default_rng(5)
-    parts = train_test_split(digits.images / 16, digits.target, test_size=TESTED, random_state=5)
-    x_train, x_test, y_train, y_test = parts
-    return draw_copies(x_train, y_train, rng), draw_copies(x_test, y_test, rng)
+    sides = np.split(rng.permutation(len(digits.target)), [-TESTED - CHECKED, -CHECKED])
+    return [draw_copies(digits.images[side] / 16, digits.target[side], rng) for side in sides]
 
 
 def draw_copies(images, labels, rng):
@@ -137,7 +135,17 @@ def draw_copies(images, labels, rng):
     return rounded.astype(np.float32)[..., np.newaxis], np.tile(labels, COPIES)[order].astype(np.int32)
 
 
-def save_data(folder, tested, labels, calibration):
-    """What the model is measured and calibrated on, beside it."""
-    file = pathlib.Path(folder).parent / "data.npz"
-    np.savez_compressed(file, tested=tested, labels=labels, calibration=calibration)
+def save_data(folder, calibration, tested, checked):
+    """What is known of a model's data, beside it in `data.npz`.
+
+    `calibration`: inputs that it was trained on. `tested` and `labels`: what its accuracy is measured on. `checked` and
+    `checked_labels`: what may be looked at on the way, when a conversion is chosen by its accuracy.
+    """
+    np.savez_compressed(
+        pathlib.Path(folder).parent / "data.npz",
+        calibration=calibration,
+        tested=tested[0],
+        labels=tested[1],
+        checked=checked[0],
+        checked_labels=checked[1],
+    )

@@ -19,7 +19,8 @@ FILES = 400  # of each library, by the hash of their names
 LENGTH = 48  # the most words of a passage; the fewest are half of it
 WORDS = 4000  # known ones, the most frequent; 0 is padding, 1 any other
 WIDTH, HEADS, INNER, DEPTH = 64, 4, 128, 2
-TRAINED, TESTED = 8000, 4000  # passages: one of the test is 0.025 points
+TRAINED, TESTED, CHECKED = 8000, 4000, 1000  # passages: one of the test is 0.025 points
+SIDES = (1, 0, 0, 1, 0, 0, 1, 0, 2, 0)  # of each file in turn: trained on, tested on, searched with
 # Not among the words, or they would be all that decides.
 _NAMES = {"python", "np", "numpy", "scipy", "sklearn", "scikit", "keras", "tf", "tensorflow"}
 _WORD = re.compile(r"[a-z]+|[0-9]+|[^\sa-z0-9_]")
@@ -31,14 +32,14 @@ def make_trained_encoder(folder):
     import keras
 
     keras.utils.set_random_seed(37)
-    (x_train, y_train), (x_test, y_test) = load_passages()
+    (x_train, y_train), tested, checked = load_passages()
     model = make_encoder()
     epochs = 3
     rate = keras.optimizers.schedules.CosineDecay(3e-3, epochs * (len(x_train) // 128))
     model.compile(keras.optimizers.Adam(rate), {"logits": keras.losses.SparseCategoricalCrossentropy(from_logits=True)})
     model.fit(x_train, {"logits": y_train}, batch_size=128, epochs=epochs, verbose=0)
     model.export(folder, verbose=False)
-    save_data(folder, x_test, y_test, x_train[:300])
+    save_data(folder, x_train[:300], tested, checked)
     return {"ids": rows_of("data.npz", "tested")}
 
 
@@ -80,17 +81,17 @@ def make_encoder():
 
 
 def load_passages():
-    """(ids, labels) to train on and to test on; the passages of a file are on one side, and libraries are not named in them."""
-    sides = {True: [], False: []}
+    """(ids, labels) to train on, to test on, and to search with; the passages of a file are on one side."""
+    sides = [[], [], []]
     for label, library in enumerate(LIBRARIES):
         for number, file in enumerate(list_files(library)):
-            for words in cut_passages(file):
-                sides[number % 3 == 0].append((words, label))
+            side = SIDES[number % len(SIDES)]
+            sides[side] += [(words, label) for words in cut_passages(file)]
     rng = np.random.default_rng(3)
-    trained, tested = (pick_evenly(sides[side], count, rng) for side, count in ((False, TRAINED), (True, TESTED)))
-    counts = collections.Counter(word for words, _ in trained for word in words)
+    picked = [pick_evenly(side, count, rng) for side, count in zip(sides, (TRAINED, TESTED, CHECKED), strict=True)]
+    counts = collections.Counter(word for words, _ in picked[0] for word in words)
     known = {word: number for number, (word, _) in enumerate(counts.most_common(WORDS - 2), 2)}
-    return encode(trained, known), encode(tested, known)
+    return [encode(passages, known) for passages in picked]
 
 
 def list_files(library):
