@@ -18,6 +18,7 @@ from beforehand.errors import PrecisionError
 
 # Of these, what is trained on is all that calibration sees.
 CALIBRATED = ("INT8", "auto")
+REBUILDS = 40  # of a search: each of these models has about as many layers
 
 
 def read_samples(job):
@@ -42,13 +43,15 @@ def make_metric(job):
 
 def convert(job):
     begun = time.perf_counter()
-    converter = beforehand.Converter(job["source"], precision_mode=job["precision"], backend=job["backend"])
+    has_budget = job.get("max_drop") is not None
+    more = {"max_rebuilds": REBUILDS} if has_budget else {}
+    converter = beforehand.Converter(job["source"], precision_mode=job["precision"], backend=job["backend"], **more)
     if job["precision"] in CALIBRATED:
         converter.convert(calibration_input_fn=read_samples(job))
     else:
         converter.convert()
     [spec] = converter.signatures[0].inputs
-    budget = {"metric": make_metric(job), "max_drop": job["max_drop"]} if job.get("max_drop") is not None else {}
+    budget = {"metric": make_metric(job), "max_drop": job["max_drop"]} if has_budget else {}
     engines = converter.build(shapes={spec.name: (job["batch"], *spec.shape[1:])}, **budget)
     converter.save(job["output"])
     return {
