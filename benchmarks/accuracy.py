@@ -10,10 +10,12 @@ has not is a line with the reason. Writes a section of RESULTS.md.
 """
 
 import argparse
+import importlib.metadata
 import inspect
 import json
 import os
 import pathlib
+import subprocess
 import sys
 import tempfile
 import time
@@ -31,6 +33,7 @@ import life_cycle  # noqa: E402 (found only now; it imports nothing large)
 
 MODELS = ("trained_cnn", "trained_mbconv", "trained_encoder")
 BACKENDS = ("openvino", "tensorrt-rtx", "tensorrt")
+PACKAGES = ("tensorrt-rtx-cu13-libs", "tensorrt-rtx-cu12-libs", "tensorrt")
 BATCH = 100
 MAX_DROP = 0.0025  # of right answers, on images and texts that the search may look at
 HAS_SEARCH = "metric" in inspect.signature(Converter.build).parameters
@@ -52,7 +55,7 @@ def main() -> None:
         }
     if options.json:
         pathlib.Path(options.json).write_text(json.dumps(results))
-    text = format_accuracy(results, options.backend, BATCH)
+    text = format_accuracy(results, options.backend, BATCH, "" if options.backend == "openvino" else describe_gpu())
     print(text)
     if options.output:
         section = "accuracy" if options.backend == "openvino" else f"accuracy-{options.backend}"
@@ -119,6 +122,24 @@ def check_engines_ran(result: dict[str, Any]) -> dict[str, Any]:
         told = f"{result['calls']} calls, {result['engine_calls']} of engines and {result['native_calls']} native ones"
         return {**result, "failed": told}
     return result
+
+
+def describe_gpu() -> str:
+    """The first GPU and its driver, and the versions of both TensorRTs; nothing where there is no GPU."""
+    command = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
+    try:
+        gpus = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    except (OSError, subprocess.CalledProcessError):
+        gpus = []
+    found = [f"{package} {find_version(package)}" for package in PACKAGES if find_version(package)]
+    return ", ".join([*(f"{line.replace(', ', ', driver ')}" for line in gpus[:1]), *found])
+
+
+def find_version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
 
 
 def say(text: str) -> None:

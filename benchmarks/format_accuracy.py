@@ -12,8 +12,8 @@ DROPS = {"FP32": 0.2, "TF32": 0.2, "BF16": 0.2, "FP16": 0.2, "INT8": 0.5}  # poi
 MISSED = "**missed**"
 
 
-def format_accuracy(results: Mapping[str, Mapping[str, Any]], backend: str, batch: int) -> str:
-    """The whole section; `results` are by model and by what was asked for."""
+def format_accuracy(results: Mapping[str, Mapping[str, Any]], backend: str, batch: int, gpu: str = "") -> str:
+    """The whole section; `results` are by model and by what was asked for, `gpu` is what the engines ran on, if not the CPU."""
     good = [result for found in results.values() for result in found.values() if "of" in result]
     rows = [HEAD]
     refused: dict[str, str] = {}
@@ -31,7 +31,13 @@ def format_accuracy(results: Mapping[str, Mapping[str, Any]], backend: str, batc
         "0.5 in INT8; searched: built with metric= and max_drop=, by answers that are not of the test."
     )
     reasons = "\n".join(f"- {mode}: {clean_whole(text)}" for mode, text in refused.items())
-    parts = [f"## Accuracy ({backend})", describe_machine(), explanation if good else "", format_table(rows), reasons]
+    parts = [
+        f"## Accuracy ({backend})",
+        describe_machine() + (f"\n- {gpu}" if gpu else ""),
+        explanation if good else "",
+        format_table(rows),
+        reasons,
+    ]
     return "\n\n".join(part for part in parts if part)
 
 

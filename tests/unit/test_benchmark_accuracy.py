@@ -60,6 +60,10 @@ def test_a_precision_that_the_machine_has_not_is_told_once_and_is_no_row() -> No
     assert text.count("- INT8: BH103 precision_mode INT8 is not available") == 1
     assert "cpu-x86_64+avx2. Try: FP32" in text
     assert [line.count("|") for line in text.splitlines() if line.startswith("| ")] == [11] * 4
+    assert "NVIDIA" not in text
+    assert "\n- NVIDIA H100, driver 580\n" in format_accuracy(
+        {"first": found}, "tensorrt-rtx", 100, "NVIDIA H100, driver 580"
+    )
     assert "first 1000 (one is 0.100 points), second 1000 (one is 0.100 points)" in text
 
 
