@@ -4,7 +4,7 @@ PYTHON ?= python3
 TENSORFLOW ?= tensorflow-cpu
 # Which rows of the matrix: `make matrix ROWS="oldest newest"`; empty means all.
 ROWS ?=
-# Options of benchmarks/cpu.py, of benchmarks/gpu.py, or of benchmarks/models.py.
+# Options of benchmarks/cpu.py, and of the other benchmarks below.
 BENCH ?=
 
 # Two files of tests at a time: most of a test is waiting for a process of one thread to import TensorFlow.
@@ -15,7 +15,7 @@ READY := .venv/.ready
 PIP_INSTALL := $(BIN)/python -m pip install -q --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help bench bench-build bench-concurrency bench-gpu bench-models demo faults test test-all lint format matrix clean
+.PHONY: help bench bench-accuracy bench-build bench-concurrency bench-gpu bench-models demo faults test test-all lint format matrix clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ test-all: $(READY)  ## the slow tests too
 bench: $(READY)  ## speed, conversion and memory on this CPU, into benchmarks/RESULTS.md; BENCH="--models ResNet50" for some
 	$(PIP_INSTALL) -c constraints.txt --no-build-isolation -e ".[bench]"
 	$(BIN)/python benchmarks/cpu.py $(BENCH)
+
+bench-accuracy: $(READY)  ## what each precision does to trained models' accuracy, into benchmarks/RESULTS.md; BENCH="--models trained_cnn"
+	$(BIN)/python benchmarks/accuracy.py $(BENCH)
 
 bench-concurrency: $(READY)  ## 1 and 4 callers against bare OpenVINO, and what counting costs, into benchmarks/RESULTS.md
 	$(BIN)/python benchmarks/concurrency.py $(BENCH)

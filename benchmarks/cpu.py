@@ -13,11 +13,13 @@ import tempfile
 from typing import Any
 
 from format_results import format_results
-from make_models import MODELS, SIX
+from make_models import MODELS, SIX, TEXTS
 from write_section import write_section
 
 HERE = pathlib.Path(__file__).parent
-PRECISIONS = ("FP32", "BF16", "FP16")
+PRECISIONS = ("FP32", "BF16", "FP16", "INT8")
+SECTIONS = {"FP32": "cpu", "INT8": "cpu-int8"}
+NAMES = (*MODELS, *TEXTS)
 MEASUREMENTS = ("calls", "conversion", "memory", "import")
 
 
@@ -40,15 +42,18 @@ def main() -> None:
     text = format_results(results, options.precision)
     print(text)
     if options.output:
-        section = "cpu" if options.precision == "FP32" else "cpu-half"
-        write_section(pathlib.Path(options.output), section, text)
+        write_section(pathlib.Path(options.output), SECTIONS.get(options.precision, "cpu-half"), text)
 
 
 def parse_arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--models", nargs="+", choices=MODELS, default=list(SIX), metavar="NAME", help=", ".join(MODELS)
+        "--models",
+        nargs="+",
+        choices=NAMES,
+        metavar="NAME",
+        help=f"{', '.join(NAMES)}; default: six for images, and for INT8 {', '.join(TEXTS)}",
     )
     parser.add_argument(
         "--precision", choices=PRECISIONS, default="FP32", help="of beforehand and of bare OpenVINO; all else is FP32"
@@ -62,17 +67,18 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--folder", help="where the models are kept; by default they are made anew")
     parser.add_argument("--json", help="a file for every single measurement")
     parser.add_argument("--output", default=str(HERE / "RESULTS.md"), help="file of the section; '' for none")
-    return parser.parse_args()
+    options = parser.parse_args()
+    options.models = options.models or [*SIX, *(TEXTS if options.precision == "INT8" else ())]
+    return options
 
 
 def measure_model(what: str, model: str, folder: pathlib.Path, options: argparse.Namespace) -> Any:
     """What a process that does nothing else found."""
-    size, scale = MODELS[model]
-    job: dict[str, Any] = {"source": str(folder / model), "size": size, "precision": options.precision}
+    job: dict[str, Any] = {"model": model, "source": str(folder / model), "precision": options.precision}
     with tempfile.TemporaryDirectory() as scratch:
-        job["scratch"] = scratch + "/model"
+        job["scratch"] = scratch
         if what == "calls":
-            job |= {"scale": scale, "batches": options.batch, "rounds": options.rounds, "seconds": options.seconds}
+            job |= {"batches": options.batch, "rounds": options.rounds, "seconds": options.seconds}
             return run_script("time_calls.py", json.dumps(job))
         return run_script("time_conversion.py", json.dumps({**job, "what": "time" if what == "conversion" else what}))
 

@@ -7,10 +7,11 @@ from typing import Any
 from alternate_calls import list_differences, list_ratios
 from describe_machine import describe_machine
 from estimate_median import CONFIDENCE, Estimate, combine_geometric, estimate_median
-from make_models import SIX
+from make_models import SIX, TEXTS
 
 MARGIN_MS = 0.4  # as in time_calls.py, which imports NumPy
-SPEED_UP = {"FP32": 2.0, "BF16": 3.5, "FP16": 3.5}
+SPEED_UP = {"FP32": 2.0, "BF16": 3.5, "FP16": 3.5, "INT8": 4.5}
+ENCODER_SPEED_UP = 2.0  # of a text encoder in INT8
 CONVERSION_S = {"ResNet50": 5.0, "MobileNetV2": 2.5}
 PARENT = (1.5, 1.5e9)  # times the weights, plus bytes
 CHILD = (3.5, 0.3e9)
@@ -42,7 +43,8 @@ def format_calls(calls: dict[str, Any], precision: str) -> list[str]:
         (
             "### Calls\n\nMedians in milliseconds of calls in random turns, all in one process, after a warm-up. In brackets the "
             f"{100 * CONFIDENCE:.0f} % interval of the median of the paired ratios or differences. OpenVINO alone is compiled of the "
-            f"same ONNX file with the same hints, and its outputs are not copied. These two run in {run_in}, all others in float32."
+            f"same ONNX file with the same hints, and its outputs are not copied. These two run in {run_in}, all others in float32"
+            f"{', but half: beforehand in BF16.' if precision == 'INT8' else '.'}"
         )
     ]
     for batch in next(iter(calls.values()))["batches"]:
@@ -56,7 +58,25 @@ def format_calls(calls: dict[str, Any], precision: str) -> list[str]:
             f"Geometric mean of the speed-up over TensorFlow's signature, batch 1, {len(first)} models: "
             f"{show(mean, 2)} (target at least {target:g} over {len(SIX)} models: {mean.judge(target, at_most=False)}).",
         )
+    if precision == "INT8":
+        parts += format_int8({model: item["batches"]["1"] for model, item in calls.items() if "1" in item["batches"]})
     return parts
+
+
+def format_int8(first: dict[str, Any]) -> list[str]:
+    """At batch 1: encoders beside TensorFlow, and all models beside half precision."""
+    parts = []
+    for model in (model for model in first if model in TEXTS):
+        estimate = find_speed_up(first[model])
+        parts.append(
+            f"{model}: {show(estimate, 2)} times as fast as TensorFlow's signature in float32 "
+            f"(target at least {ENCODER_SPEED_UP:g}: {estimate.judge(ENCODER_SPEED_UP, at_most=False)})."
+        )
+    rows = [["model", "INT8, times half", "no slower than half"]]
+    for model, item in first.items():
+        estimate = estimate_median(list_ratios(item["times"], "beforehand", "half"))
+        rows.append([model, show(estimate, 2), estimate.judge(1.0, at_most=False)])
+    return [*parts, f"INT8 beside BF16, batch 1:\n\n{format_table(rows)}"] if first else parts
 
 
 def find_speed_up(item: dict[str, Any]) -> Estimate:
@@ -79,11 +99,13 @@ def format_batch(batch: str, found: dict[str, Any]) -> str:
 
 def format_conversion(conversions: dict[str, Any]) -> str:
     """Conversion and save, in seconds."""
+    calibrated = ["calibrate"] if any("calibrate" in item for item in conversions.values()) else []
     rows = [
         [
             "model",
             "load",
             "convert",
+            *calibrated,
             "build",
             "beyond one load",
             "target",
@@ -97,11 +119,13 @@ def format_conversion(conversions: dict[str, Any]) -> str:
         target = CONVERSION_S.get(model)
         verdict = "none" if target is None else f"{target:g}: {'met' if beyond <= target else 'missed'}"
         ours, theirs = min(item["saves"]), min(item["tensorflow_saves"])
-        plain = [f"{number:.2f}" for number in (item["load"], item["convert"], item["build"], beyond)]
+        steps = [item[name] for name in ("load", "convert", *calibrated, "build")]
+        plain = [f"{number:.2f}" for number in (*steps, beyond)]
         rows.append([model, *plain, verdict, f"{ours:.2f}", f"{theirs:.2f}", "met" if ours <= theirs else "missed"])
     return (
         "### Conversion\n\nSeconds, in a fresh process, imports not counted: `tf.saved_model.load` of the source, `convert()`, "
-        f"`build()` for batch 1, and the fastest of three saves in turn.\n\n{format_table(rows)}"
+        f"`build()` for batch 1, and the fastest of three saves in turn.{' `calibrate()` is not counted.' if calibrated else ''}"
+        f"\n\n{format_table(rows)}"
     )
 
 

@@ -1,7 +1,7 @@
 """Times the calls of one model, every way in one process: `python time_calls.py JOB`.
 
-JOB is JSON: {"source", "size", "scale", "batches", "rounds": [fewest, most], "seconds", "scratch", "precision"}: beforehand and
-bare OpenVINO run in that precision, all others in float32. The last line printed
+JOB is JSON: {"model", "source", "batches", "rounds": [fewest, most], "seconds", "scratch", "precision"}: beforehand and
+bare OpenVINO run in that precision, all others in float32; beside INT8 there is also "half", beforehand in BF16. The last line printed
 is JSON: for each batch the milliseconds of each way in each round, those of the pair (bare OpenVINO, converted), and the
 largest difference of each way's answer from TensorFlow's.
 """
@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 from alternate_calls import Times, alternate_calls, list_differences, list_ratios
 from estimate_median import estimate_median
+from make_models import CALIBRATED, draw_inputs
 from ways_to_run import (
     freeze,
     open_onnxruntime,
@@ -35,36 +36,57 @@ def main(job: dict[str, Any]) -> dict[str, Any]:
     """Convert, open every way, time."""
     source = tf.saved_model.load(job["source"])  # a signature does not keep its variables
     native = source.signatures["serving_default"]
-    name = next(iter(native.structured_input_signature[1]))
-    converter = beforehand.Converter(job["source"], precision_mode=job["precision"])
-    converter.convert()
-    side = (job["size"], job["size"], 3)
-    converter.build(shapes=[{name: (batch, *side)} for batch in job["batches"]])
-    converter.save(job["scratch"])
-    loaded = tf.saved_model.load(job["scratch"])
+    converter, loaded = convert(job, job["precision"])
     converted = loaded.signatures["serving_default"]
-    onnx_file = converter._converted[1].lowered[0].onnx_file
-    frozen, session = freeze(native), open_onnxruntime(onnx_file)
+    half = convert(job, "BF16")[1] if job["precision"] == "INT8" else None
+    lowered = converter._converted[1].lowered[0]
+    [engine, *_] = converter.engines
+    frozen, session = freeze(native), open_onnxruntime(lowered.onnx_file)
     results = {}
     for batch in job["batches"]:
-        x = np.random.default_rng().uniform(0, job["scale"], (batch, *side)).astype(np.float32)
+        inputs = draw_inputs(job["model"], list_names(converter), batch, np.random.default_rng())
+        named = name_as_onnx(inputs, converter.signatures[0], lowered)
+        file = lowered.quantized_file if engine.precision == "INT8" else lowered.onnx_file
         ways = {
-            "TensorFlow": run_signature(native, name, x),
-            "frozen": run_frozen(frozen, x),
-            "XLA": run_xla(native, name, x),
-            "ONNX Runtime": run_onnxruntime(session, x),
-            "OpenVINO": run_openvino(onnx_file, x, converter.engines[0].precision),
-            "beforehand": run_signature(converted, name, x),
+            "TensorFlow": run_signature(native, inputs),
+            "frozen": run_frozen(frozen, inputs),
+            "XLA": run_xla(native, inputs),
+            "ONNX Runtime": run_onnxruntime(session, named),
+            "OpenVINO": run_openvino(file, named, engine.precision, engine.target),
+            "beforehand": run_signature(converted, inputs),
         }
+        if half is not None:
+            ways["half"] = run_signature(half.signatures["serving_default"], inputs)
         results[str(batch)] = time_ways(ways, job)
-    counted = beforehand.stats(loaded)["signatures"]["serving_default"]
-    assert counted["native_calls"] == 0, counted
-    return {
-        "batches": results,
-        "segments": len(converter.segments),
-        "precision": converter.engines[0].precision,
-        **counted,
-    }
+    counted = [
+        beforehand.stats(model)["signatures"]["serving_default"] for model in (loaded, half) if model is not None
+    ]
+    assert not any(item["native_calls"] for item in counted), counted
+    return {"batches": results, "segments": len(converter.segments), "precision": engine.precision, **counted[0]}
+
+
+def convert(job: dict[str, Any], precision: str) -> tuple[beforehand.Converter, Any]:
+    """The model converted, and loaded again; INT8 is calibrated with inputs drawn as those that are timed."""
+    converter = beforehand.Converter(job["source"], precision_mode=precision)
+    converter.convert()
+    names, rng = list_names(converter), np.random.default_rng(2)
+    if precision == "INT8":
+        converter.calibrate(lambda: (draw_inputs(job["model"], names, 1, rng) for _ in range(CALIBRATED)))
+    drawn = [draw_inputs(job["model"], names, batch, rng) for batch in job["batches"]]
+    converter.build(shapes=[{name: x.shape for name, x in inputs.items()} for inputs in drawn])
+    converter.save(f"{job['scratch']}/{precision}")
+    return converter, tf.saved_model.load(f"{job['scratch']}/{precision}")
+
+
+def list_names(converter: beforehand.Converter) -> list[str]:
+    """The inputs of the model's first signature."""
+    return [spec.name for spec in converter.signatures[0].inputs]
+
+
+def name_as_onnx(inputs: dict[str, Any], signature: Any, lowered: Any) -> dict[str, Any]:
+    """The inputs of a signature that is one segment, by the names of that segment's ONNX file."""
+    names = [signature.inputs[place].name for place in signature.whole.inputs]
+    return {onnx: inputs[name] for onnx, name in zip(lowered.input_names, names, strict=True)}
 
 
 def time_ways(ways: dict[str, Any], job: dict[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Times the conversion of one model, or its memory, in a fresh process: `python time_conversion.py JOB`.
 
-JOB is JSON: {"what": "time" or "memory", "source", "size", "scratch", "precision"}. The last line printed is JSON.
+JOB is JSON: {"what": "time" or "memory", "model", "source", "scratch", "precision"}. The last line printed is JSON.
 """
 
 import json
@@ -11,8 +11,10 @@ import tempfile
 import time
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 import tf2onnx.tfonnx  # noqa: F401 (imports are not counted)
+from make_models import CALIBRATED, draw_inputs
 from watch_memory import MemoryWatch, read_peak
 
 import beforehand
@@ -44,12 +46,17 @@ def main(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def time_conversion(job: dict[str, Any]) -> dict[str, Any]:
-    """Seconds of convert() and build() for batch 1."""
+    """Seconds of convert(), of calibrate() for INT8, and of build() for batch 1."""
     converter = job["converter"] = beforehand.Converter(job["source"], precision_mode=job["precision"])
-    convert, _ = measure(converter.convert)
-    name = converter.signatures[0].inputs[0].name
-    build, _ = measure(lambda: converter.build(shapes={name: (1, job["size"], job["size"], 3)}))
-    return {"convert": convert, "build": build}
+    times = {}
+    times["convert"], _ = measure(converter.convert)
+    names, rng = [spec.name for spec in converter.signatures[0].inputs], np.random.default_rng(2)
+    inputs = [draw_inputs(job["model"], names, 1, rng) for _ in range(CALIBRATED)]
+    if job["precision"] == "INT8":
+        times["calibrate"], _ = measure(lambda: converter.calibrate(lambda: iter(inputs)))
+    shapes = {name: x.shape for name, x in inputs[0].items()}
+    times["build"], _ = measure(lambda: converter.build(shapes=shapes))
+    return times
 
 
 def watch_conversion(job: dict[str, Any]) -> dict[str, Any]:

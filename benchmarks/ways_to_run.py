@@ -1,6 +1,6 @@
 """The ways to compute one signature that are timed beside each other; each gives (callable, what it answers)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,19 +12,20 @@ from beforehand.backends.import_openvino import import_openvino
 from beforehand.backends.openvino_precisions import make_config
 
 Call = Callable[[], Any]
+Inputs = Mapping[str, np.ndarray]
 
 
-def run_signature(function: Any, name: str, x: np.ndarray) -> Call:
-    """A loaded signature, as users call it; the input is a tensor already."""
-    tensor = tf.constant(x)
-    return lambda: function(**{name: tensor})
+def run_signature(function: Any, inputs: Inputs) -> Call:
+    """A loaded signature, as users call it; the inputs are tensors already."""
+    tensors = {name: tf.constant(x) for name, x in inputs.items()}
+    return lambda: function(**tensors)
 
 
-def run_xla(function: Any, name: str, x: np.ndarray) -> Call:
+def run_xla(function: Any, inputs: Inputs) -> Call:
     """The signature under XLA."""
-    compiled = tf.function(lambda tensor: function(**{name: tensor}), jit_compile=True, autograph=False)
-    tensor = tf.constant(x)
-    return lambda: compiled(tensor)
+    compiled = tf.function(lambda tensors: function(**tensors), jit_compile=True, autograph=False)
+    tensors = {name: tf.constant(x) for name, x in inputs.items()}
+    return lambda: compiled(tensors)
 
 
 def freeze(function: Any) -> Any:
@@ -32,16 +33,15 @@ def freeze(function: Any) -> Any:
     return convert_variables_to_constants_v2(function)
 
 
-def run_frozen(frozen: Any, x: np.ndarray) -> Call:
-    """A frozen signature."""
-    tensor = tf.constant(x)
-    return lambda: frozen(tensor)
+def run_frozen(frozen: Any, inputs: Inputs) -> Call:
+    """A frozen signature, which takes its inputs in the order of the alphabet."""
+    tensors = [tf.constant(inputs[name]) for name in sorted(inputs)]
+    return lambda: frozen(*tensors)
 
 
-def run_onnxruntime(session: Any, x: np.ndarray) -> Call:
-    """ONNX Runtime on the ONNX file that the engine was built from."""
-    name = session.get_inputs()[0].name
-    return lambda: session.run(None, {name: x})
+def run_onnxruntime(session: Any, inputs: Inputs) -> Call:
+    """ONNX Runtime on the segment's ONNX file in float32; `inputs` by that file's names."""
+    return lambda: session.run(None, inputs)
 
 
 def open_onnxruntime(file: str) -> Any:
@@ -51,19 +51,21 @@ def open_onnxruntime(file: str) -> Any:
     return onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
 
 
-def run_openvino(file: str, x: np.ndarray, precision: str) -> Call:
-    """OpenVINO alone: compiled here of the same ONNX file, at the input's shape, with the same hints; nothing is copied.
+def run_openvino(file: str, inputs: Inputs, precision: str, target: str) -> Call:
+    """OpenVINO alone: compiled here of the ONNX file that the engine is of, at the inputs' shapes, with the same hints; nothing is copied.
 
-    `precision` is what the engine beside it runs in; another hint would be another engine.
+    `precision` is what the engine beside it runs in, and `target` what it is for; other hints would be another engine.
     """
     openvino = import_openvino()
     core = openvino.Core()
     model = core.read_model(file)
-    model.reshape({model.inputs[0]: list(x.shape)})
-    request = core.compile_model(model, "CPU", make_config(precision, "LATENCY")).create_infer_request()
+    ports = {port.any_name: port for port in model.inputs}
+    model.reshape({ports[name]: list(x.shape) for name, x in inputs.items()})
+    request = core.compile_model(model, "CPU", make_config(precision, "LATENCY", target)).create_infer_request()
 
     def call() -> Any:
-        request.set_input_tensor(0, openvino.Tensor(x, shared_memory=True))
+        for name, x in inputs.items():
+            request.set_tensor(name, openvino.Tensor(x, shared_memory=True))
         return request.infer(share_outputs=True)
 
     return call

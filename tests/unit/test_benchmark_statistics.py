@@ -87,17 +87,47 @@ def test_a_section_is_replaced_and_the_others_are_kept(tmp_path: pathlib.Path) -
     assert "a table" in text
 
 
+def test_int8_is_judged_beside_half_precision_and_an_encoder_beside_float32() -> None:
+    from format_results import format_int8
+
+    def make_item(ours: float, half: float) -> dict[str, Any]:
+        return {"times": {"TensorFlow": [9.0] * 9, "beforehand": [ours] * 9, "half": [half] * 9}}
+
+    text = "\n".join(format_int8({"ResNet50": make_item(2.0, 3.0), "BERT-base": make_item(6.0, 4.0)}))
+    assert "BERT-base: 1.50 [1.50, 1.50] times as fast as TensorFlow's signature" in text
+    assert "(target at least 2: missed)" in text
+    assert "| ResNet50 | 1.50 [1.50, 1.50] | met |" in text
+    assert "| BERT-base | 0.67 [0.67, 0.67] | missed |" in text
+
+
 @pytest.mark.slow
-def test_the_benchmark_runs_on_a_tiny_model(tmp_path: pathlib.Path) -> None:
+@pytest.mark.parametrize("precision", ["FP32", "INT8"])
+def test_the_benchmark_runs_on_a_tiny_model(tmp_path: pathlib.Path, precision: str) -> None:
     pytest.importorskip("onnxruntime")
+    if precision != "FP32":
+        from beforehand.backends.describe_cpu import describe_this_cpu
+        from beforehand.backends.openvino_precisions import find_arithmetic
+        from beforehand.errors import PrecisionError
+
+        try:
+            [find_arithmetic(mode, describe_this_cpu()) for mode in ("BF16", "INT8")]
+        except PrecisionError as error:
+            pytest.skip(str(error))
     command = [sys.executable, str(BENCHMARKS / "cpu.py"), "--models", "tiny", "--batch", "1", "--rounds", "6", "6"]
+    command += ["--precision", precision]
     files = ["--json", str(tmp_path / "r.json"), "--output", str(tmp_path / "R.md")]
     process = subprocess.run([*command, *files], capture_output=True, text=True, check=False)
     assert process.returncode == 0, process.stderr
     found = json.loads((tmp_path / "r.json").read_text())
     batch = found["calls"]["tiny"]["batches"]["1"]
     assert {len(times) for times in batch["times"].values()} == {6}
-    assert max(batch["differences"].values()) < 1e-4 < batch["spread"]
+    # Of the answers, which are between 0 and 1; those of the other ways are float32's.
+    bounds = {"beforehand": 0.02, "OpenVINO": 0.02, "half": 0.02} if precision == "INT8" else {}
+    for way, difference in batch["differences"].items():
+        assert difference < bounds.get(way, 1e-4) < batch["spread"], way
+    assert ("half" in batch["differences"]) == (precision == "INT8")
     assert found["calls"]["tiny"]["native_calls"] == 0 < found["calls"]["tiny"]["engine_calls"]
     assert found["memory"]["tiny"]["parent"] > found["memory"]["tiny"]["child"] > 1e7
-    assert "| tiny |" in (tmp_path / "R.md").read_text()
+    text = (tmp_path / "R.md").read_text()
+    assert "| tiny |" in text
+    assert ("calibrate" in text) == (precision == "INT8")
