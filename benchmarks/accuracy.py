@@ -11,7 +11,6 @@ has not is a line with the reason. Writes a section of RESULTS.md.
 
 import argparse
 import importlib.metadata
-import inspect
 import json
 import os
 import pathlib
@@ -24,7 +23,6 @@ from typing import Any
 from format_accuracy import MISSED, find_verdict, format_accuracy
 from write_section import write_section
 
-from beforehand import Converter
 from beforehand.options import PRECISION_MODES
 
 HERE = pathlib.Path(__file__).parent
@@ -36,7 +34,6 @@ BACKENDS = ("openvino", "tensorrt-rtx", "tensorrt")
 PACKAGES = ("tensorrt-rtx-cu13-libs", "tensorrt-rtx-cu12-libs", "tensorrt")
 BATCH = 100
 MAX_DROP = 0.0025  # of right answers, on images and texts that the search may look at
-HAS_SEARCH = "metric" in inspect.signature(Converter.build).parameters
 START = time.monotonic()
 
 
@@ -96,7 +93,7 @@ def measure_model(made: pathlib.Path, folder: pathlib.Path, options: argparse.Na
     for mode in options.precisions:
         found = convert_and_measure({**job, "output": str(folder / mode), "precision": mode}, options)
         results[mode] = found
-        if find_verdict(mode, found) == MISSED and HAS_SEARCH:
+        if find_verdict(mode, found) == MISSED:
             searched = {**job, "output": str(folder / f"{mode}-searched"), "precision": mode, "max_drop": MAX_DROP}
             results[f"{mode}, searched"] = convert_and_measure(searched, options)
     return results

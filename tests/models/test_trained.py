@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import pathlib
 from collections.abc import Callable
 from typing import Any
 
 import life_cycle
 import pytest
-
-import beforehand
 
 # Right answers of TensorFlow in float32, at least: of 10 classes, and of 5 for text.
 NATIVE = {"trained_cnn": 0.96, "trained_mbconv": 0.96, "trained_encoder": 0.65}
@@ -93,8 +90,6 @@ def test_the_search_heals_what_int8_harms_with_few_parts_in_a_higher_precision(
     made_model: Callable[[str], life_cycle.MadeModel], tmp_path: pathlib.Path
 ) -> None:
     """It looks at images of its own, 1600 of them; what counts is the test set, which it never sees."""
-    if "metric" not in inspect.signature(beforehand.Converter.build).parameters:
-        pytest.skip("build() has no metric= yet")
     made = made_model("trained_mbconv")
     job = {"source": str(made.folder), "data": str(made.folder.parent / "data.npz"), "batch": BATCH}
     more = {"precision": "INT8", "backend": "openvino", "max_drop": 0.0025}

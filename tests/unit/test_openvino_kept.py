@@ -63,7 +63,7 @@ def build(onnx_file: str, precision: str, kept: tuple[str, ...]) -> tuple[dict[s
     )  # fmt: skip
     data = OpenVinoBackend().build(spec)
     openvino = import_openvino()
-    config = make_config(precision, "LATENCY")
+    config = make_config(precision, "LATENCY", OpenVinoBackend().describe_target(""))
     compiled = openvino.Core().import_model(openvino.Tensor(np.frombuffer(bytearray(data), np.uint8)), "CPU", config)
     found = {}
     for node in compiled.get_runtime_model().get_ordered_ops():

@@ -138,7 +138,7 @@ def make_outcome(
 def test_what_an_end_means(
     code: int, kills: tuple[int, int, str] | None, log: str, cause: str, words: str, tmp_path: pathlib.Path
 ) -> None:
-    failure = diagnose._find_failure(make_outcome(tmp_path, code, kills, log), BuildSettings())
+    failure = diagnose.find_failure(make_outcome(tmp_path, code, kills, log), BuildSettings())
     assert failure.cause == cause
     assert words in failure.why
 
