@@ -26,7 +26,7 @@ from beforehand.store.layout import find_manifest
 from beforehand.store.manifest import read_manifest
 
 WIDTH = 64
-SAMPLES = [np.random.default_rng(seed).normal(size=(8, WIDTH)).astype(np.float32) for seed in range(40)]
+SAMPLES = [np.random.default_rng(seed).normal(size=(64, WIDTH)).astype(np.float32) for seed in range(40)]
 HERE = list_candidates(OpenVinoBackend(), OpenVinoBackend().describe_target(""))
 needs_all = pytest.mark.skipif(
     not {"BF16", "INT8"} <= set(HERE), reason=f"this CPU has {', '.join(HERE)} alone, and nothing can be chosen"
@@ -106,7 +106,7 @@ def test_the_fastest_wins_and_nothing_of_the_others_is_left(
     assert converter.engines == (engine,)
     summary = converter.summary()
     assert summary.precision_note == "auto asked for, engines run in INT8"
-    assert f"{engine.segment} for x=8x{WIDTH} is in INT8, not FP32 (" in summary.speed_note
+    assert f"{engine.segment} for x=64x{WIDTH} is in INT8, not FP32 (" in summary.speed_note
     assert "runs in INT8 (" in caplog.text
     # A second build has nothing to do.
     assert converter.build(lambda: SAMPLES[:2]) == ()
@@ -120,7 +120,7 @@ def test_the_fastest_wins_and_nothing_of_the_others_is_left(
     assert unseen.precision == "INT8"
     assert make_spec(manifest, 0, engine.shapes, OpenVinoBackend(), target="cpu-x86_64+avx2").precision == "FP32"
     with beforehand.load(tmp_path / "saved") as alone:
-        assert alone(x=SAMPLES[0])["y"].shape == (8, 10)
+        assert alone(x=SAMPLES[0])["y"].shape == (64, 10)
 
 
 @needs_all
@@ -184,9 +184,9 @@ def test_where_no_precision_is_within_the_budget_tensorflow_answers_or_it_is_an_
     assert converter.engines == ()
     assert "in FP32: it is off by 1 of the largest magnitude of an output, and may be by 0.1" in caplog.text
     [left] = converter._used.list_left_native()
-    assert left.shapes == ShapeSet(("x",), ((8, WIDTH),))
+    assert left.shapes == ShapeSet(("x",), ((64, WIDTH),))
     strict = convert(source, calibrate=False, on_inaccurate="error")
-    with pytest.raises(AccuracyError, match="BH404 TRTEngineOp_000_000 for x=8x64 in FP32: it is off by"):
+    with pytest.raises(AccuracyError, match="BH404 TRTEngineOp_000_000 for x=64x64 in FP32: it is off by"):
         strict.build(lambda: SAMPLES[:1])
 
 
@@ -277,7 +277,7 @@ def test_samples_for_a_cpu_without_int8_are_no_error(
 def test_the_command_line_takes_it_in_any_case_and_without_calibration(
     source: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command = ["convert", str(source), "-o", str(tmp_path / "out"), "--precision", "AUTO", "--shapes", f"x=8x{WIDTH}"]
+    command = ["convert", str(source), "-o", str(tmp_path / "out"), "--precision", "AUTO", "--shapes", f"x=64x{WIDTH}"]
     assert main([*command, "--progress", "off", "--min-speedup", "0.000001"]) == 0
     [engine] = read_manifest(find_manifest(tmp_path / "out")).engines
     printed = capsys.readouterr().out
