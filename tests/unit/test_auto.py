@@ -165,6 +165,15 @@ def make_even_race(engines: int) -> Any:
     return Race([[0.1] * 12, *times], 1)
 
 
+def test_what_was_chosen_on_a_busy_machine_is_told(
+    source: pathlib.Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(OtherWork, "find_share", lambda self: 0.6)
+    rig(monkeypatch, EXACT_WINS)
+    convert(source, calibrate=False).build(lambda: SAMPLES[:1])
+    assert "was chosen while other processes used 60 % of the CPUs: FP32 may not be the fastest" in caplog.text
+
+
 @needs_all
 def test_one_over_the_budget_is_not_taken_however_fast_it_is(
     source: pathlib.Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
