@@ -141,7 +141,7 @@ def format_first_calls(rows: list[tuple[str, str, Row]]) -> str:
               "median, ms", f"the rest at most {FIRST[0]:g} medians + {FIRST[1]:g} ms"]]  # fmt: skip
     for model, batch, row in rows:
         first = row.get("first", {})
-        if "calls" in first:
+        if "opening" in first:
             begun, opening, median = find_first(first)
             verdict = "met" if begun - opening <= FIRST[0] * median + FIRST[1] else "missed"
             table.append([MODELS[model].title, batch, f"{first['cuda']:.2f}", f"{first['load']:.2f}", f"{begun:.1f}",
@@ -149,7 +149,8 @@ def format_first_calls(rows: list[tuple[str, str, Row]]) -> str:
     return (
         "### First call in a new process\n\nArrays of the host, one process each; CUDA's context is made before, its time apart. "
         "The first call opens the engine: reads and checks its file, starts TensorRT, copies the weights to the GPU; "
-        f"`beforehand.warm_up` does so ahead of calls. No kernel is compiled in it. One sample of each.\n\n{format_table(table)}"
+        f"`beforehand.warm_up` does so ahead of calls. No kernel is compiled in it. One sample of each.\n\n"
+        + (format_table(table) if len(table) > 1 else "Not measured in this run.")
     )
 
 
