@@ -149,7 +149,7 @@ def format_first_calls(rows: list[tuple[str, str, Row]]) -> str:
     return (
         "### First call in a new process\n\nArrays of the host, one process each; CUDA's context is made before, its time apart. "
         "The first call opens the engine: reads and checks its file, starts TensorRT, copies the weights to the GPU; "
-        f"`beforehand.warm_up` does so ahead of calls. No kernel is compiled in it. One sample of each.\n\n"
+        "`beforehand.warm_up` does so ahead of calls. No kernel is compiled in it. One sample of each.\n\n"
         + (format_table(table) if len(table) > 1 else "Not measured in this run.")
     )
 
