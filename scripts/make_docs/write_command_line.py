@@ -8,6 +8,8 @@ from typing import Any
 
 from beforehand.cli import main as command
 
+_NAMES = re.compile(r"(?<![\w`-])(--[a-z][a-z-]*|BEFOREHAND_[A-Z_]+)(?!`)\b")
+
 
 def write_command_line() -> str:
     """A section for each verb, in the order of `beforehand --help`."""
@@ -41,7 +43,8 @@ def _write_row(action: argparse.Action) -> str | None:
 
 
 def _escape(text: str) -> str:
-    return text.replace("|", "\\|").replace("<", "&lt;")
+    """Text for Markdown, with options and variables as code."""
+    return _NAMES.sub(r"`\1`", text.replace("|", "\\|").replace("<", "&lt;"))
 
 
 def _write_text(text: str) -> str:
