@@ -14,6 +14,9 @@ _NUMBERED = re.compile(r"(__\d+)+$")  # of nodes that come of one TensorFlow nod
 # Scopes that functions of TensorFlow put around everything; nobody gave a layer such a name.
 _WRAPPERS = re.compile(r"^((Stateful)?PartitionedCall(_\d+)?/)+")
 
+# These read nothing of a value but its size.
+_SIZES = ("Shape", "Size")
+
 
 def list_parts(onnx_file: str, *, is_quantized: bool = False) -> dict[str, tuple[str, ...]]:
     """Names of ONNX nodes that compute with floating-point numbers, by part, in the order in which they compute.
@@ -32,7 +35,7 @@ def list_parts(onnx_file: str, *, is_quantized: bool = False) -> dict[str, tuple
     for node in nodes:
         # Of a type that is not known: better one too many.
         is_of_float = any(types.get(name, FLOAT) == FLOAT for name in node.output if name)
-        if is_of_float if quantized is None else node.name in quantized:
+        if is_of_float if quantized is None else node.name in quantized and node.op_type not in _SIZES:
             parts.setdefault(scopes[node.name], []).append(node.name)
     return {part: tuple(names) for part, names in parts.items()}
 
