@@ -80,7 +80,7 @@ class Options:
         in_key=False,
     )
     max_rebuilds: int = option(
-        20,
+        30,
         "How often an engine that is over the budget is built again, to find which parts are to be put back to a higher "
         "precision; 0: it is not.",
         in_key=False,
