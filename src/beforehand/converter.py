@@ -399,7 +399,7 @@ class Converter:
         self._check_converted("build()")[3].add_engines([engine])
 
     def _build_candidates(self, request: BuildRequest) -> BuildResult:
-        """Engines in every precision, none of them used yet; failed has what could be built in none."""
+        """Engines in every precision, none of them used yet; `failures` has what could be built in none."""
         engines: list[Engine] = []
         failures: list[BuildError] = []
         for mode in self._candidates:
@@ -408,7 +408,7 @@ class Converter:
             engines += result.engines
             failures += result.failures
         there = {(engine.segment, engine.shapes.describe()) for engine in engines}
-        missing = {(error.segment, error.shapes): error for error in failures}
+        missing = {(error.segment, error.shapes): error for error in reversed(failures)}  # of each the first
         return BuildResult(tuple(engines), tuple(error for place, error in missing.items() if place not in there))
 
     def _run_builds(self, request: BuildRequest, keep: Callable[[Engine], None]) -> BuildResult:
