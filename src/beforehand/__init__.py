@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from beforehand.runtime.standalone import load as load
     from beforehand.targets import add_target as add_target
     from beforehand.targets import slim as slim
+    from beforehand.verification.verify_model import verify as verify
 
 # Public names and where they live; each is imported when it is first used.
 _PUBLIC = {
@@ -45,6 +46,7 @@ _PUBLIC = {
     "slim": "beforehand.targets",
     "stats": "beforehand.loaded",
     "trt_convert": "",
+    "verify": "beforehand.verification.verify_model",
     "warm_up": "beforehand.loaded",
 }
 
@@ -64,6 +66,7 @@ __all__ = [
     "slim",
     "stats",
     "trt_convert",
+    "verify",
     "warm_up",
 ]
 

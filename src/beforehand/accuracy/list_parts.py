@@ -8,6 +8,9 @@ from beforehand.graph.name_layers import name_layers
 from beforehand.precision.onnx_graph import FLOAT, OnnxGraph
 from beforehand.precision.revert_nodes import list_quantized
 
+# These read nothing of a value but its size.
+_SIZES = ("Shape", "Size")
+
 
 def list_parts(onnx_file: str, *, is_quantized: bool = False) -> dict[str, tuple[str, ...]]:
     """Names of ONNX nodes that compute with floating-point numbers, by part, in the order in which they compute.
@@ -25,7 +28,7 @@ def list_parts(onnx_file: str, *, is_quantized: bool = False) -> dict[str, tuple
     for node in nodes:
         # Of a type that is not known: better one too many.
         is_of_float = any(types.get(name, FLOAT) == FLOAT for name in node.output if name)
-        if is_of_float if quantized is None else node.name in quantized:
+        if is_of_float if quantized is None else node.name in quantized and node.op_type not in _SIZES:
             parts.setdefault(scopes[node.name], []).append(node.name)
     return {part: tuple(names) for part, names in parts.items()}
 

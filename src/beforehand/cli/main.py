@@ -22,6 +22,7 @@ VERBS = {
     "plan": "beforehand.cli.plan",
     "explain": "beforehand.cli.explain",
     "inspect": "beforehand.cli.inspect",
+    "verify": "beforehand.cli.verify",
     "add-target": "beforehand.cli.add_target",
     "slim": "beforehand.cli.slim",
     "cache": "beforehand.cli.cache",
