@@ -22,6 +22,7 @@ VERBS = {
     "plan": "beforehand.cli.plan",
     "inspect": "beforehand.cli.inspect",
     "verify": "beforehand.cli.verify",
+    "bench": "beforehand.cli.bench",
     "add-target": "beforehand.cli.add_target",
     "slim": "beforehand.cli.slim",
     "cache": "beforehand.cli.cache",
