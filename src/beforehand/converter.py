@@ -71,7 +71,7 @@ class Converter:
         tags: Tags of the MetaGraph.
         signatures: Keys of the signatures to convert; None converts all.
         on_event: Called with each `BuildEvent` of `build`, in its thread.
-        **options: See `beforehand.options.Options`.
+        **options: The fields of `beforehand.options.Options`; docs/options.md.
 
     Raises:
         UnknownOptionError: BH101. OptionValueError: BH102. PrecisionError: BH103.

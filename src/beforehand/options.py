@@ -80,7 +80,7 @@ class Options:
         in_key=False,
     )
     max_rebuilds: int = option(
-        20,
+        30,
         "How often an engine that is over the budget is built again, to find which parts are to be put back to a higher "
         "precision; 0: it is not.",
         in_key=False,
@@ -248,6 +248,11 @@ def check_names(given: Iterable[str], known: Iterable[str], *, what: str = "opti
     for name in given:
         if name in known:
             continue
-        near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-        advice = f"did you mean `{near[0]}`?" if near else "one of " + ", ".join(known)
-        raise UnknownOptionError(f"there is no {what} `{name}`", advice=advice)
+        raise UnknownOptionError(f"there is no {what} `{name}`", advice=suggest(name, known))
+
+
+def suggest(name: str, known: Iterable[str]) -> str:
+    """What to try instead of a name that is not known: the nearest that is, else all of them."""
+    known = list(known)
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    return f"did you mean `{near[0]}`?" if near else "one of " + ", ".join(known)

@@ -348,6 +348,22 @@ class OutputAccuracy:
 
 
 @dataclasses.dataclass(frozen=True)
+class PartSearch:
+    """How the parts of an engine were found that were put back to a higher precision.
+
+    Attributes:
+        parts: Among how many it was searched.
+        rebuilds: How many sets of them were tried, each by building engines.
+        is_minimal: Without any one of those put back it was tried, and the budget broke. False where `max_rebuilds` did not allow
+            it, as when the error comes from everywhere: there may be more than are needed.
+    """
+
+    parts: int
+    rebuilds: int
+    is_minimal: bool
+
+
+@dataclasses.dataclass(frozen=True)
 class Accuracy:
     """An engine beside TensorFlow, on the values that reach its segment.
 
@@ -358,6 +374,7 @@ class Accuracy:
         not_compared: Why nothing was compared.
         put_back: Parts of the segment, by TensorFlow's and Keras's names, that compute in a higher precision than the engine's,
             because it was over its budget without.
+        search: How these were found; None where nothing was put back, or by an older release.
     """
 
     outputs: tuple[OutputAccuracy, ...] = ()
@@ -365,6 +382,7 @@ class Accuracy:
     is_drawn: bool = False
     not_compared: str = ""
     put_back: tuple[str, ...] = ()
+    search: PartSearch | None = None
 
     @property
     def max_rel(self) -> float:
@@ -386,7 +404,10 @@ class Accuracy:
         told += [f"top-1 the same in {100 * min(top1):.1f}%"] if top1 else []
         told += [f"{100 * max(unequal):.1f}% of whole numbers not equal"] if unequal else []
         told += [f"{self.lost} values NaN, infinite or missing"] if self.lost else []
-        told += [f"with {list_some(self.put_back)} in a higher precision"] if self.put_back else []
+        if self.put_back:
+            told.append(f"with {list_some(self.put_back)} in a higher precision")
+            if self.search is not None and not self.search.is_minimal:
+                told[-1] += f" (perhaps more than are needed: {self.search.rebuilds} rebuilds did not tell)"
         return ", ".join(told)
 
 

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterable
 from typing import Any, NamedTuple, NoReturn
 
+from beforehand import environment
 from beforehand.errors import EagerError, OptionValueError, RemovedApiError, UnknownOptionError
 from beforehand.options import AUTO, PROFILE_STRATEGIES, check_names
 
@@ -220,6 +221,7 @@ def make_converter_options(params: TrtConversionParams) -> dict[str, Any]:
         "precision_mode": params.precision_mode if params.precision_mode == AUTO else params.precision_mode.upper(),
         "minimum_segment_size": params.minimum_segment_size,
         "use_calibration": params.use_calibration,
+        "max_engines": max(0, environment.read_max_engines()),
         "on_unseen_shape": "build" if params.allow_build_at_runtime else "native",
     }
     if params.max_workspace_size_bytes != DEFAULT_TRT_MAX_WORKSPACE_SIZE_BYTES:

@@ -16,7 +16,7 @@ from beforehand.store.hashing import hash_data
 
 _log = logging.getLogger("beforehand")
 # Raised when the same parts come to another engine, because a backend is asked otherwise.
-_RECIPE = 3
+_RECIPE = 4
 INT8, _EXACT = "INT8", "FP32"
 # Options that stand in the key as what they came to: the target "" is this machine's, and has its key; FP16 on a CPU that
 # computes in BF16 is BF16.

@@ -6,6 +6,8 @@ FOLDER/
   assets/TRTEngineOp_000_000.1a2b3c4d.openvino    engines, flat beside it, so that TensorFlow can copy them too
   assets/TRTEngineOp_000_000.1a2b3c4d.onnx        what they are built of, without the weights, which are in variables/
   assets/TRTEngineOp_000_000.1a2b3c4d.int8.onnx   the same quantised, for INT8
+  assets/beforehand.verify.json                   what `beforehand verify --keep` found
+  assets/beforehand.bench.json                    what `beforehand bench --keep` measured
   assets/.beforehand.lock                         empty: held by whoever adds or takes out engines
 """
 
@@ -17,6 +19,8 @@ import re
 from beforehand.errors import IntegrityError
 
 MANIFEST = "beforehand.json"
+BENCH = "beforehand.bench.json"
+VERIFICATION = "beforehand.verify.json"
 LOCK = ".beforehand.lock"
 ASSETS = "assets"
 SAVED_MODEL = "saved_model.pb"

@@ -11,6 +11,7 @@ History of `format_version` (fields may be added within a version, never renamed
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import pathlib
 from typing import Any
@@ -25,6 +26,7 @@ from beforehand.records import (
     LostCandidate,
     Manifest,
     OutputAccuracy,
+    PartSearch,
     Policies,
     SegmentRecord,
     SegmentSource,
@@ -215,7 +217,7 @@ def encode_engine(engine: Engine) -> dict[str, Any]:
     """An engine's record as plain data."""
     data = {**vars(engine), **_encode_shape_set(engine.shapes)}
     if engine.accuracy is not None:
-        data["accuracy"] = {**vars(engine.accuracy), "outputs": [vars(output) for output in engine.accuracy.outputs]}
+        data["accuracy"] = dataclasses.asdict(engine.accuracy)
     return {**data, "speed": _encode_speed(engine.speed)}
 
 
@@ -278,7 +280,9 @@ def _decode_accuracy(data: dict[str, Any] | None) -> Accuracy | None:
         for item in data["outputs"]
     )
     put_back = tuple(data.get("put_back", ()))
-    return Accuracy(outputs, data["samples"], data["is_drawn"], data["not_compared"], put_back)
+    found = data.get("search")  # not in records written before the field was
+    search = found and PartSearch(found["parts"], found["rebuilds"], found["is_minimal"])
+    return Accuracy(outputs, data["samples"], data["is_drawn"], data["not_compared"], put_back, search)
 
 
 def _decode_shape_set(data: dict[str, Any]) -> ShapeSet:
