@@ -7,6 +7,7 @@ import logging
 from collections.abc import Iterable, Mapping
 
 from beforehand.backends.protocol import Backend
+from beforehand.build_engines.follow_healed import follow_healed
 from beforehand.options import Options
 from beforehand.records import EngineSpec, LoweredSegment, Manifest, ShapeSet
 from beforehand.store import layout
@@ -15,7 +16,7 @@ from beforehand.store.hashing import hash_data
 _log = logging.getLogger("beforehand")
 # Raised when the same parts come to another engine, because a backend is asked otherwise.
 _RECIPE = 3
-INT8, _EXACT = "INT8", "FP32"
+INT8 = "INT8"
 # Options that stand in the key as what they came to: the target "" is this machine's, and has its key; FP16 on a CPU that
 # computes in BF16 is BF16.
 _RESOLVED = ("backend", "precision_mode", "target")
@@ -114,26 +115,13 @@ def make_spec(
         kernels=backend.describe_kernels(described),
         quantized=quantized,
     )
-    spec = _follow_healed(spec, manifest)
+    spec = follow_healed(spec, manifest, backend)
     return dataclasses.replace(spec, key=make_key(spec))
 
 
 def _find_precision(precision: str, quantized: str, backend: Backend, target: str) -> str:
     """A segment that has no quantised graph is built in what the parts of others compute in that are not quantised."""
     return backend.resolve_rest(target) if precision == INT8 and not quantized else precision
-
-
-def _follow_healed(spec: EngineSpec, manifest: Manifest) -> EngineSpec:
-    """With what was put back to a higher precision in the segment's engine for the same shapes, else in one for others.
-
-    That was found by a comparison when the model was converted, which nobody can make again of the saved model.
-    """
-    engines = [engine for engine in manifest.engines if engine.segment_index == spec.segment_index]
-    found = [engine for engine in engines if engine.shapes == spec.shapes] or engines
-    if any(engine.precision == _EXACT and engine.backend == spec.backend for engine in found):
-        return dataclasses.replace(spec, precision=_EXACT)
-    kept = (engine.kept for engine in found if engine.kept and engine.precision == spec.precision)
-    return dataclasses.replace(spec, kept=next(kept, ()))
 
 
 def make_key(spec: EngineSpec) -> str:
