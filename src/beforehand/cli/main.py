@@ -21,6 +21,7 @@ VERBS = {
     "convert": "beforehand.cli.convert",
     "plan": "beforehand.cli.plan",
     "inspect": "beforehand.cli.inspect",
+    "report": "beforehand.cli.report",
     "add-target": "beforehand.cli.add_target",
     "slim": "beforehand.cli.slim",
     "cache": "beforehand.cli.cache",

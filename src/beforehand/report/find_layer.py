@@ -1,0 +1,49 @@
+"""The Keras layer, or TensorFlow name scope, that a node belongs to by its name."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+
+# Scopes that functions of TensorFlow put around everything; nobody gave a layer such a name.
+_WRAPPERS = re.compile(r"^((Stateful)?PartitionedCall(_\d+)?/)+")
+TOP = "(top level)"
+
+
+def find_layer(node: str) -> str:
+    """`model/dense_1` of `StatefulPartitionedCall/model/dense_1/MatMul`; `TOP` for a node in no scope."""
+    return _WRAPPERS.sub("", node).rpartition("/")[0] or TOP
+
+
+def cut_layer(layer: str, depth: int) -> str:
+    """The outer `depth` scopes of a layer: `model/block_1` of `model/block_1/add`, at 2."""
+    return "/".join(layer.split("/")[:depth])
+
+
+def find_common(layers: Iterable[str]) -> str:
+    """The longest path of scopes that all layers share; may be empty."""
+    paths = [layer.split("/") for layer in layers]
+    common = []
+    for scopes in zip(*paths, strict=False):
+        if len(set(scopes)) > 1:
+            break
+        common.append(scopes[0])
+    return "/".join(common)
+
+
+def count_layers(nodes: Iterable[str], most: int = 400) -> tuple[tuple[str, int], ...]:
+    """How many nodes each layer has, in order; with more than `most` layers, by as many outer scopes as stay within it."""
+    counts = Counter(find_layer(node) for node in nodes)
+    depth = max((layer.count("/") + 1 for layer in counts), default=1)
+    while len(counts) > most and depth > 1:
+        depth -= 1
+        cut: Counter[str] = Counter()
+        for layer, count in counts.items():
+            cut[cut_layer(layer, depth)] += count
+        counts = cut
+    if len(counts) > most:
+        pairs = list(counts.items())
+        rest = sum(count for _, count in pairs[most - 1 :])
+        return (*pairs[: most - 1], (f"({len(pairs) - most + 1} more)", rest))
+    return tuple(counts.items())
