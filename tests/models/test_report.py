@@ -150,11 +150,15 @@ def test_before_convert_there_is_no_report(tmp_path: pathlib.Path) -> None:
 
 def test_a_loop_is_a_block_and_its_body_a_graph_of_its_own(tmp_path: pathlib.Path) -> None:
     class Loop(tf.Module):
-        @tf.function(input_signature=[tf.TensorSpec([None, 64], tf.float32, name="x")], autograph=False)
+        def __init__(self) -> None:
+            super().__init__()
+            self.weights = tf.Variable(np.random.default_rng(1).normal(0, 0.03, (1024, 1024)).astype(np.float32))
+
+        @tf.function(input_signature=[tf.TensorSpec([None, 1024], tf.float32, name="x")], autograph=False)
         def serve(self, x: tf.Tensor) -> dict[str, tf.Tensor]:
             def body(i: tf.Tensor, y: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-                noise = tf.random.uniform([64, 64])
-                return i + 1, tf.tanh(tf.nn.relu(y @ noise) @ noise) + tf.exp(y) * 0.5
+                noise = tf.random.stateless_uniform(tf.shape(y), [7, i])
+                return i + 1, tf.tanh(tf.nn.relu(y @ self.weights) * noise) @ self.weights
 
             return {"y": tf.while_loop(lambda i, y: i < 3, body, [0, x])[1]}
 
