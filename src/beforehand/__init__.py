@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from beforehand.converter import Converter as Converter
     from beforehand.errors import BeforehandError as BeforehandError
     from beforehand.errors import last_error as last_error
+    from beforehand.explanation.explain import explain as explain
     from beforehand.loaded import disabled as disabled
     from beforehand.loaded import enable as enable
     from beforehand.loaded import reset_stats as reset_stats
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from beforehand.runtime.standalone import load as load
     from beforehand.targets import add_target as add_target
     from beforehand.targets import slim as slim
+    from beforehand.verification.verify_model import verify as verify
 
 # Public names and where they live; each is imported when it is first used.
 _PUBLIC = {
@@ -36,6 +38,7 @@ _PUBLIC = {
     "disabled": "beforehand.loaded",
     "enable": "beforehand.loaded",
     "errors": "",
+    "explain": "beforehand.explanation.explain",
     "last_error": "beforehand.errors",
     "load": "beforehand.runtime.standalone",
     "reset_stats": "beforehand.loaded",
@@ -43,6 +46,7 @@ _PUBLIC = {
     "slim": "beforehand.targets",
     "stats": "beforehand.loaded",
     "trt_convert": "",
+    "verify": "beforehand.verification.verify_model",
     "warm_up": "beforehand.loaded",
 }
 
@@ -54,6 +58,7 @@ __all__ = [
     "disabled",
     "enable",
     "errors",
+    "explain",
     "last_error",
     "load",
     "reset_stats",
@@ -61,6 +66,7 @@ __all__ = [
     "slim",
     "stats",
     "trt_convert",
+    "verify",
     "warm_up",
 ]
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import datetime
-import importlib.metadata
 from collections.abc import Sequence
 
 from beforehand.options import Options
 from beforehand.pipeline import Conversion
 from beforehand.records import Engine, LeftNative, Manifest, SegmentRecord
-
-_VERSIONED = ("beforehand", "tensorflow", "tensorflow_cpu", "tf2onnx", "onnx", "openvino", "numpy")
+from beforehand.report.list_versions import list_versions
 
 
 def make_manifest(
@@ -25,7 +23,7 @@ def make_manifest(
     return Manifest(
         model_id=model_id,
         created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        versions=_list_versions(),
+        versions=tuple(list_versions().items()),
         signatures=conversion.signatures,
         segments=segments,
         engines=tuple(engines),
@@ -40,13 +38,3 @@ def make_manifest(
         options=options.to_key(),
         left_native=tuple(left_native),
     )
-
-
-def _list_versions() -> tuple[tuple[str, str], ...]:
-    found = []
-    for name in _VERSIONED:
-        try:
-            found.append((name, importlib.metadata.version(name)))
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return tuple(found)

@@ -3,9 +3,10 @@
 Usage: python convert_trained.py JOBS, which is JSON: [{"source", "data": their .npz file, "output", "precision", "backend",
 "batch", "max_drop": share of right answers, or null}, ...]. With "max_drop", parts are put back to a higher precision until no
 more is lost on what `data` has to look at on the way. For each job a line of JSON: {"engines", "segments", "precision", "bytes",
-"put_back", "seconds"}, {"refused": text} where this machine has no such precision, or {"failed": traceback}.
+"put_back", "search", "seconds"}, {"refused": text} where this machine has no such precision, or {"failed": traceback}.
 """
 
+import dataclasses
 import json
 import sys
 import time
@@ -18,7 +19,9 @@ from beforehand.errors import PrecisionError
 
 # Of these, what is trained on is all that calibration sees.
 CALIBRATED = ("INT8", "auto")
-REBUILDS = 40  # of a search: each of these models has about as many layers
+REBUILDS = (
+    40  # of a search: enough for 4 of 64 parts (`accuracy.search.count_trials`), and each of these models has fewer
+)
 
 
 def read_samples(job):
@@ -54,12 +57,14 @@ def convert(job):
     budget = {"metric": make_metric(job), "max_drop": job["max_drop"]} if has_budget else {}
     engines = converter.build(shapes={spec.name: (job["batch"], *spec.shape[1:])}, **budget)
     converter.save(job["output"])
+    searches = [engine.accuracy.search for engine in engines if budget and engine.accuracy.search]
     return {
         "engines": len(engines),
         "segments": len(converter.segments),
         "precision": "/".join(sorted({engine.precision for engine in engines})),
         "bytes": sum(engine.bytes for engine in engines),
         "put_back": sorted({part for engine in engines for part in engine.accuracy.put_back}) if budget else [],
+        "search": dataclasses.asdict(searches[0]) if searches else None,
         "seconds": time.perf_counter() - begun,
     }
 

@@ -111,7 +111,7 @@ def write_folder(
     write_origin(origin, layout.find_asset(folder, layout.ORIGIN))
     if measured:
         layout.find_asset(folder, layout.BENCH).write_text(json.dumps(make_bench()))
-        layout.find_asset(folder, layout.VERIFY).write_text(json.dumps(make_verify()))
+        layout.find_asset(folder, layout.VERIFICATION).write_text(json.dumps(make_verify()))
     return folder
 
 

@@ -195,4 +195,4 @@ def test_numbers_of_a_comparison_are_json(source: pathlib.Path, tmp_path: pathli
     converter.save(tmp_path / "saved")
     manifest = json.loads(find_manifest(tmp_path / "saved").read_text())
     for engine in manifest["engines"]:
-        assert set(engine["accuracy"]) == {"outputs", "samples", "is_drawn", "not_compared", "put_back"}
+        assert set(engine["accuracy"]) == {"outputs", "samples", "is_drawn", "not_compared", "put_back", "search"}

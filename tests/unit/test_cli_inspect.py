@@ -123,11 +123,17 @@ def test_the_json_has_the_form_that_other_tools_read(folder: pathlib.Path, capsy
     fixed = {
         "segment": "TRTEngineOp_000_000", "shapes": {"x": [1, 3]}, "max_shapes": None, "backend": "openvino", "precision": "FP32",
         "target": "cpu-x86_64", "kernels": "", "file": file, "bytes": len(BYTES), "sha256": hashlib.sha256(BYTES).hexdigest(),
-        "kept": [], "accuracy": None,
+        "kept": [], "accuracy": None, "speed": None,
     }  # fmt: skip
     assert found["engines"][0] == {**fixed, "backend_version": "2026.4.1", "build_seconds": 0.5, "state": "ok"}
     assert found["left_native"] == [
-        {"segment": "TRTEngineOp_000_001", "shapes": {"x": [4, 3]}, "max_shapes": None, "reason": "it is off by 0.5"}
+        {
+            "segment": "TRTEngineOp_000_001",
+            "shapes": {"x": [4, 3]},
+            "max_shapes": None,
+            "reason": "it is off by 0.5",
+            "speed": None,
+        }
     ]
     assert (
         found["accuracy"]

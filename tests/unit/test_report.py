@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import html.parser
 import itertools
 import json
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 from report_models import HOSTILE, make_bench, make_partition, write_folder
 
 from beforehand.errors import BackendError, OptionValueError
+from beforehand.records import EngineSpeed
 from beforehand.report.draw_charts import NARROW, WIDE, ErrorRow, draw_errors, draw_latency
 from beforehand.report.find_layer import TOP, count_layers, find_layer
 from beforehand.report.join_cycles import join_cycles
@@ -152,7 +154,7 @@ def make_hostile(folder: pathlib.Path) -> str:
     data["left_native"][0]["reason"] = HOSTILE
     data.update(created=HOSTILE, model_id=HOSTILE)
     file.write_text(json.dumps(data))
-    for name in (layout.BENCH, layout.VERIFY, layout.ORIGIN):
+    for name in (layout.BENCH, layout.VERIFICATION, layout.ORIGIN):
         file = layout.find_asset(folder, name)
         file.write_text(
             re.sub(
@@ -247,16 +249,28 @@ def test_the_data_are_those_of_the_manifest(folder: pathlib.Path) -> None:
     )
 
 
-def test_speed_is_read_where_the_manifest_has_it(folder: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from beforehand.report import make_report
-
-    speed = {"engine_us": 500.0, "native_us": 1500.0, "speedup": 3.0, "kept": True}
-    encode = make_report.encode_engine
-    monkeypatch.setattr(make_report, "encode_engine", lambda engine: {**encode(engine), "speed": speed})
+def test_the_speed_of_each_engine_is_told(folder: pathlib.Path) -> None:
+    file = layout.find_manifest(folder)
+    manifest = read_manifest(file)
+    speeds = [
+        EngineSpeed(500.0, 1500.0, 3.0, kept=True, low=2.9, high=3.1),
+        EngineSpeed(2000.0, 1500.0, 0.75, kept=False),
+        EngineSpeed(not_timed="no device"),
+        None,
+    ]
+    engines = [dataclasses.replace(e, speed=speed) for e, speed in zip(manifest.engines, speeds, strict=True)]
+    write_manifest(dataclasses.replace(manifest, engines=tuple(engines)), file)
+    layout.find_asset(folder, layout.BENCH).unlink()
     report = read_report(folder)
-    assert report.engines[0].speed is not None
-    assert report.engines[0].speed.speedup == 3.0
-    assert "0.50\N{NO-BREAK SPACE}ms, TensorFlow 1.50\N{NO-BREAK SPACE}ms" in render_page(report)
+    page = re.sub(r"<[^>]+>", "\n", render_page(report)).replace("\N{NO-BREAK SPACE}", " ")
+    for told in (
+        "0.50 ms, TensorFlow 1.50 ms\n",
+        "2.00 ms, TensorFlow 1.50 ms; not used",
+        "no device",
+        "engine against segment, median of 1",
+    ):
+        assert told in page, told
+    assert report.to_dict()["engines"][0]["speed"]["speedup"] == 3.0
 
 
 def test_without_the_outline_the_graph_is_drawn_from_the_manifest(folder: pathlib.Path) -> None:
@@ -267,7 +281,7 @@ def test_without_the_outline_the_graph_is_drawn_from_the_manifest(folder: pathli
     assert "Edges through native nodes are not shown" in render_page(report)
 
 
-@pytest.mark.parametrize("name", [layout.BENCH, layout.VERIFY, layout.ORIGIN])
+@pytest.mark.parametrize("name", [layout.BENCH, layout.VERIFICATION, layout.ORIGIN])
 @pytest.mark.parametrize(
     "text",
     ["", "[]", '{"version": 2}', '{"version": 1}', '{"version": 1, "rows": 3, "when": 1, "reference": 1}', "\udc80"],

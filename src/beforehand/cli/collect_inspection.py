@@ -15,6 +15,7 @@ from beforehand.errors import BeforehandError
 from beforehand.records import Engine, Manifest, SegmentRecord, SegmentSource, Signature, TensorSpec
 from beforehand.report.find_range_offers import find_range_offers
 from beforehand.report.summarize_accuracy import summarize_accuracy
+from beforehand.report.summarize_speed import summarize_speed
 from beforehand.runtime.choose_engines import Fingerprint, find_fingerprint, find_fingerprints, fits
 from beforehand.store import layout
 from beforehand.store.hashing import hash_file
@@ -40,12 +41,14 @@ def collect_inspection(folder: pathlib.Path) -> dict[str, Any]:
         "segments": [_describe_segment(segment, manifest) for segment in manifest.segments],
         "engines": engines,
         "accuracy": summarize_accuracy(manifest.engines),
+        "speed": summarize_speed(manifest.engines),
         "left_native": [
             {
                 "segment": manifest.segments[item.segment_index].name,
                 "shapes": item.shapes.to_dict(),
                 "max_shapes": item.shapes.to_max_dict(),
                 "reason": item.reason,
+                "speed": None if item.speed is None else dataclasses.asdict(item.speed),
             }
             for item in manifest.left_native
         ],
@@ -125,6 +128,7 @@ def _describe_engine(engine: Engine, folder: pathlib.Path) -> dict[str, Any]:
         "build_seconds": engine.build_seconds,
         "kept": list(engine.kept),
         "accuracy": None if engine.accuracy is None else dataclasses.asdict(engine.accuracy),
+        "speed": None if engine.speed is None else dataclasses.asdict(engine.speed),
         **_check_engine_file(engine, folder),
     }
 

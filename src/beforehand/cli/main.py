@@ -20,8 +20,10 @@ from beforehand.options import check_names
 VERBS = {
     "convert": "beforehand.cli.convert",
     "plan": "beforehand.cli.plan",
+    "explain": "beforehand.cli.explain",
     "inspect": "beforehand.cli.inspect",
     "report": "beforehand.cli.report",
+    "verify": "beforehand.cli.verify",
     "add-target": "beforehand.cli.add_target",
     "slim": "beforehand.cli.slim",
     "cache": "beforehand.cli.cache",
@@ -35,7 +37,7 @@ EXIT_INTERRUPTED = 130
 
 _EPILOG = """\
 exit codes: 0 all is well; 1 the verb's own "no" (inspect, cache verify: a file is missing or altered; doctor: not usable here;
-plan: not all fits the budget; convert: saved without engines that could not be built;
+plan: not all fits the budget; convert: saved without engines that could not be built; explain: nothing would run in an engine;
 demo: wrong answers); 2 an error of usage or input; 70 a bug in beforehand; 130 interrupted"""
 
 

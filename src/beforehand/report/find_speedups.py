@@ -17,7 +17,7 @@ def find_speedups(report: Report) -> tuple[tuple[float, ...], str]:
             return (
                 statistics.median(ratios),
             ), "whole calls" if count == 1 else f"whole calls, median of {count} shapes"
-    kept = [engine.speed.speedup for engine in report.engines if engine.speed is not None and engine.speed.kept]
+    kept = [e.speed.speedup for e in report.engines if e.speed is not None and e.speed.kept and not e.speed.not_timed]
     if kept:
         return (statistics.median(kept),), f"engine against segment, median of {len(kept)}"
     return (), "not measured"

@@ -15,7 +15,6 @@ from beforehand.report.report_records import (
     Bench,
     Counts,
     EngineReport,
-    EngineSpeed,
     LeftNativeReport,
     NativeGroup,
     Origin,
@@ -23,7 +22,6 @@ from beforehand.report.report_records import (
     SegmentReport,
     Verify,
 )
-from beforehand.store.manifest import encode_engine
 
 _MOST_DETAILS = 20
 
@@ -62,7 +60,8 @@ def make_report(
         native=_group_native(manifest),
         native_nodes=manifest.native_nodes,
         left_native=tuple(
-            LeftNativeReport(names[item.segment_index], item.shapes, item.reason) for item in manifest.left_native
+            LeftNativeReport(names[item.segment_index], item.shapes, item.reason, item.speed)
+            for item in manifest.left_native
         ),
         graphs=origin.graphs if origin else outline_manifest(manifest),
         not_kept=manifest.not_kept,
@@ -97,19 +96,8 @@ def _describe_engine(engine: Engine, manifest: Manifest, asked: str) -> EngineRe
         file=engine.file,
         sha256=engine.sha256,
         kept_nodes=len(engine.kept),
-        speed=_read_speed(encode_engine(engine).get("speed")),
+        speed=engine.speed,
         accuracy=engine.accuracy,
-    )
-
-
-def _read_speed(data: Any) -> EngineSpeed | None:
-    """As the manifest has it; None where nobody timed the engine, or the manifest is older than the field."""
-    if not isinstance(data, dict):
-        return None
-    if not all(isinstance(data.get(name), int | float) for name in ("engine_us", "native_us", "speedup")):
-        return None
-    return EngineSpeed(
-        float(data["engine_us"]), float(data["native_us"]), float(data["speedup"]), data.get("kept") is True
     )
 
 

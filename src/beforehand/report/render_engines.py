@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from beforehand.records import EngineSpeed
 from beforehand.report.format_values import format_bytes, format_error, format_ms, format_ratio, format_seconds
 from beforehand.report.markup import Markup, join
 from beforehand.report.render_table import Cell, render_note, render_table
@@ -18,7 +19,7 @@ def render_engines(report: Report) -> Markup:
         return join(render_note(told), render_left_native(report))
     rows = [
         ((engine.segment, f"{engine.backend}, {engine.target}"), engine.shapes.describe(), _tell_precision(engine),
-         _tell_build(engine), format_bytes(engine.bytes), _tell_speed(engine), _tell_error(engine))
+         _tell_build(engine), format_bytes(engine.bytes), _tell_speed(engine.speed), _tell_error(engine))
         for engine in report.engines
     ]  # fmt: skip
     return join(
@@ -30,9 +31,9 @@ def render_left_native(report: Report) -> Markup:
     """Shapes that stay native after a build, each with the figures that decided it."""
     if not report.left_native:
         return join()
-    rows = [(item.segment, item.shapes.describe(), item.reason) for item in report.left_native]
+    rows = [(item.segment, item.shapes.describe(), _tell_speed(item.speed), item.reason) for item in report.left_native]
     told = "For these shapes an engine was built and is not used; TensorFlow answers them."
-    return join(render_note(told), render_table(("Segment", "Shapes", "Why it is not used"), rows))
+    return join(render_note(told), render_table(("Segment", "Shapes", "Speed", "Why it is not used"), rows, ("Speed",)))
 
 
 def _explain() -> Markup:
@@ -55,11 +56,11 @@ def _tell_build(engine: EngineReport) -> Cell:
     ) if engine.build_peak_bytes else ""
 
 
-def _tell_speed(engine: EngineReport) -> Cell:
-    if engine.speed is None:
-        return "not timed", ""
-    times = f"{format_ms(engine.speed.engine_us / 1e3)}, TensorFlow {format_ms(engine.speed.native_us / 1e3)}"
-    return format_ratio(engine.speed.speedup), times if engine.speed.kept else f"{times}; not used"
+def _tell_speed(speed: EngineSpeed | None) -> Cell:
+    if speed is None or speed.not_timed:
+        return "not timed", speed.not_timed if speed else ""
+    times = f"{format_ms(speed.engine_us / 1e3)}, TensorFlow {format_ms(speed.native_us / 1e3)}"
+    return format_ratio(speed.speedup), times if speed.kept else f"{times}; not used"
 
 
 def _tell_error(engine: EngineReport) -> Cell:

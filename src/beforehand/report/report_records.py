@@ -11,7 +11,7 @@ from typing import Any
 
 from beforehand.check_packages import check_packages
 from beforehand.errors import OptionValueError
-from beforehand.records import Accuracy, LeftOut, ShapeSet, Signature
+from beforehand.records import Accuracy, EngineSpeed, LeftOut, ShapeSet, Signature
 
 VERSION = 1
 # What a block of the graph is. A loop or branch is a native node with segments in its bodies.
@@ -73,18 +73,8 @@ class Origin:
 
 
 @dataclasses.dataclass(frozen=True)
-class EngineSpeed:
-    """An engine timed against the native segment at its shapes, both in microseconds a call. `kept`: it is used."""
-
-    engine_us: float
-    native_us: float
-    speedup: float
-    kept: bool
-
-
-@dataclasses.dataclass(frozen=True)
 class EngineReport:
-    """A built engine. Seconds, bytes; `build_peak_bytes` and `speed` are 0 and None where nobody measured."""
+    """A built engine. Seconds, bytes; `build_peak_bytes`, `speed` and `accuracy` are 0 and None where nobody measured."""
 
     segment: str
     signature: str
@@ -131,11 +121,12 @@ class NativeGroup:
 
 @dataclasses.dataclass(frozen=True)
 class LeftNativeReport:
-    """Shapes of a segment that TensorFlow answers although an engine was built, and why."""
+    """Shapes of a segment that TensorFlow answers although an engine was built, and why; `speed` is that engine's."""
 
     segment: str
     shapes: ShapeSet
     reason: str
+    speed: EngineSpeed | None
 
 
 @dataclasses.dataclass(frozen=True)

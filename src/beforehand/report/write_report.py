@@ -45,7 +45,7 @@ def read_report(folder: pathlib.Path, name: str = "") -> Report:
 
     origin = read(layout.ORIGIN, read_origin)
     bench = read(layout.BENCH, read_bench)
-    verify = read(layout.VERIFY, read_verify)
+    verify = read(layout.VERIFICATION, read_verify)
     return make_report(name or folder.resolve().name, manifest, origin, bench, verify, notes)
 
 

@@ -19,7 +19,7 @@ from typing import Any
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2, tensor_bundle_pb2, trackable_object_graph_pb2
 from tensorflow.python.eager import context
-from tensorflow.python.framework import op_def_registry
+from tensorflow.python.framework import kernels, op_def_registry
 from tensorflow.python.ops import script_ops
 from tensorflow.python.saved_model import nested_structure_coder, registration
 from tensorflow.python.trackable import base, resource
@@ -32,6 +32,7 @@ from beforehand.store import layout
 
 # The number counts changes of the call's form; an older form keeps its own token for as long as it can be loaded.
 TOKEN = "beforehand.run_engine.1"
+TAP_TOKEN = "beforehand.tap"  # of ops that watch a graph in this process; never saved
 REGISTERED_NAME = ("beforehand", "EngineSwitch")
 ROOT_ATTRIBUTE = "beforehand_engines"
 # XLA names the nodes that it cannot compile and nothing else of ours: so a node that it cannot compile, and that cannot
@@ -86,6 +87,10 @@ class EngineSwitch(resource.CapturableResource, tf.__internal__.tracking.AutoTra
         root = self._root()
         if root is not None and self.is_loaded:
             add_direct_calls(getattr(root, "signatures", {}), self.key)
+
+    def turn_off(self) -> None:
+        """From now on, calls of this load that go by way of the graph run natively, and ask nobody."""
+        self.switch.assign(_OFF)
 
     def set_root(self, root: Any) -> None:
         """Tell of the object that has the signatures. It is saved as a child, and not kept alive: it holds this one."""
@@ -166,6 +171,21 @@ def run_engine(key: Any, place: Any, *inputs: Any) -> list[Any]:
     """What the PyFunc op calls: (served, outputs...) of one segment."""
     signature, segment = place.tolist()
     return models.serve(int(key), signature, segment, inputs)
+
+
+def set_tap(function: Callable[..., Any]) -> None:
+    """What ops with TAP_TOKEN call from now on, with arrays; it gives their outputs. It lives as long as its owner lets it."""
+    script_ops._py_funcs._funcs[TAP_TOKEN] = function
+
+
+def find_cpu_constraints(op: str) -> list[dict[str, frozenset[int]]]:
+    """Of each kernel of an op for CPUs, which dtypes (by number) it takes for which attributes; others may have any."""
+    found = kernels.get_registered_kernels_for_op(op).kernel
+    return [
+        {item.name: frozenset(item.allowed_values.list.type) for item in kernel.constraint}
+        for kernel in found
+        if kernel.device_type in ("CPU", "DEFAULT")
+    ]
 
 
 def register() -> None:

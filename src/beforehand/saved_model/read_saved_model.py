@@ -13,6 +13,7 @@ from typing import Any
 import tensorflow as tf
 
 from beforehand.errors import ConvertedSourceError, SignatureError, SourceNotFoundError, TagsError
+from beforehand.options import suggest
 from beforehand.records import Signature, TensorSpec
 from beforehand.runtime import tensorflow_private
 from beforehand.store import layout
@@ -50,8 +51,12 @@ class Source:
         return pathlib.Path(f"{self.checkpoint}.index").is_file()
 
 
-def read_saved_model(folder: pathlib.Path, tags: Sequence[str], keys: Sequence[str] | None) -> Source:
+def read_saved_model(
+    folder: pathlib.Path, tags: Sequence[str], keys: Sequence[str] | None, *, allow_converted: bool = False
+) -> Source:
     """A SavedModel's MetaGraph and the signatures asked for (`None`: all).
+
+    With `allow_converted`, also of one that was converted.
 
     Raises:
         SourceNotFoundError: BH201. TagsError: BH202. SignatureError: BH203.
@@ -65,14 +70,16 @@ def read_saved_model(folder: pathlib.Path, tags: Sequence[str], keys: Sequence[s
     except Exception as error:  # protobuf's DecodeError has no public home that all versions share
         raise SourceNotFoundError(f"{file} is not a SavedModel", why=str(error)) from error
     meta_graph = _find_meta_graph(saved_model, folder, tags)
-    _check_not_converted(meta_graph, folder)
+    if not allow_converted:
+        _check_not_converted(meta_graph, folder)
     found = [key for key in sorted(meta_graph.signature_def) if key not in _INIT_SIGNATURES]
     if not found:
         raise SignatureError(f"{folder} has no signature", advice="save the model with `signatures=`, or export it")
     wanted = list(keys) if keys is not None else found
     for key in wanted:
         if key not in found:
-            raise SignatureError(f"{folder} has no signature {key!r}", advice="one of " + ", ".join(found))
+            told = "its signatures are " + ", ".join(found)
+            raise SignatureError(f"{folder} has no signature {key!r}", why=told, advice=suggest(key, found))
     return Source(folder, tuple(tags), meta_graph, tuple(_read_signature(meta_graph, key) for key in wanted))
 
 

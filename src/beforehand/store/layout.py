@@ -6,11 +6,11 @@ FOLDER/
   assets/TRTEngineOp_000_000.1a2b3c4d.openvino    engines, flat beside it, so that TensorFlow can copy them too
   assets/TRTEngineOp_000_000.1a2b3c4d.onnx        what they are built of, without the weights, which are in variables/
   assets/TRTEngineOp_000_000.1a2b3c4d.int8.onnx   the same quantised, for INT8
+  assets/beforehand.verify.json                   what `beforehand verify --keep` found
   assets/.beforehand.lock                         empty: held by whoever adds or takes out engines
   assets/report.html, assets/report.json          what was converted, for people and for programs; nothing reads them
   assets/beforehand.origin.json                   what is known at the conversion alone, for later reports
   assets/beforehand.bench.json                    what `beforehand bench --keep` measured
-  assets/beforehand.verify.json                   what `beforehand verify --keep` found
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ import re
 from beforehand.errors import IntegrityError
 
 MANIFEST = "beforehand.json"
+BENCH = "beforehand.bench.json"
+VERIFICATION = "beforehand.verify.json"
 LOCK = ".beforehand.lock"
 ASSETS = "assets"
 REPORT_PAGE = "report.html"
 REPORT_DATA = "report.json"
 ORIGIN = "beforehand.origin.json"
-BENCH = "beforehand.bench.json"
-VERIFY = "beforehand.verify.json"
 SAVED_MODEL = "saved_model.pb"
 ONNX_MODEL = "segment.onnx"
 ONNX_QUANTIZED = "segment.int8.onnx"  # beside ONNX_MODEL, with the same ONNX_WEIGHTS
