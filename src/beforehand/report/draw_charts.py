@@ -9,7 +9,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Sequence
 
-from beforehand.report.format_values import format_error, format_ms, format_seconds
+from beforehand.report.format_values import format_error, format_ms, format_ratio, format_seconds
 from beforehand.report.markup import Markup, escape, join, tag
 from beforehand.report.report_records import BenchRow, ColdRow
 
@@ -41,6 +41,17 @@ class ErrorRow:
     error: float
     tolerance: float | None
     ok: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class SpeedRow:
+    """How many times as fast as TensorFlow an engine is, with an interval for it. `kept`: it is used."""
+
+    label: str
+    speedup: float
+    low: float
+    high: float
+    kept: bool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,6 +161,23 @@ def draw_errors(rows: Sequence[ErrorRow], width: float) -> Markup:
         width,
         "largest difference / largest magnitude of the output",
         "error against TensorFlow",
+    )
+
+
+def draw_speedups(rows: Sequence[SpeedRow], width: float) -> Markup:
+    """The speed-up of each engine as a dot, its interval as a line; an upright line stands where both are equally fast."""
+    scale = _linear(max((max(row.speedup, row.high, 1.0) for row in rows), default=1.0), width)
+    parts = [_line(scale.to_x(1.0), 4, scale.to_x(1.0), len(rows) * _ROW, "tolerance")]
+    for index, row in enumerate(rows):
+        y = index * _ROW + _LABEL + 12
+        told = format_ratio(row.speedup) if row.kept else f"{format_ratio(row.speedup)}, not used"
+        ends = [_line(scale.to_x(v), y - 5, scale.to_x(v), y + 5, "whisker") for v in (row.low, row.high) if v]
+        span = [_line(scale.to_x(row.low), y, scale.to_x(row.high), y, "whisker")] if row.low and row.high else []
+        kind = "dot" if row.kept else "dot bad"
+        dot = tag("circle", {"cx": scale.to_x(row.speedup), "cy": y, "r": 5, "class": kind})
+        parts += [_label(index, row.label, told, width), _group("way-3", [*span, *ends, dot])]
+    return _frame(
+        parts, scale, len(rows), width, "times as fast as TensorFlow", "speed of each engine against TensorFlow"
     )
 
 

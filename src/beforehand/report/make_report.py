@@ -5,10 +5,10 @@ from __future__ import annotations
 import datetime
 from collections import Counter
 from collections.abc import Iterable
-from typing import Any
 
-from beforehand.records import Engine, Manifest, SegmentRecord
-from beforehand.report.find_layer import count_layers
+from beforehand.graph.name_layers import name_layers
+from beforehand.records import Engine, LeftOut, Manifest, SegmentRecord
+from beforehand.report.count_layers import count_layers
 from beforehand.report.list_commands import list_commands
 from beforehand.report.outline_graph import outline_manifest
 from beforehand.report.report_records import (
@@ -102,13 +102,14 @@ def _describe_engine(engine: Engine, manifest: Manifest, asked: str) -> EngineRe
 
 
 def _group_native(manifest: Manifest) -> tuple[NativeGroup, ...]:
-    groups: dict[str, list[Any]] = {}
+    groups: dict[str, list[LeftOut]] = {}
+    layers = name_layers({node.name: () for _, node in manifest.native_nodes})
     for _, node in manifest.native_nodes:
         groups.setdefault(node.reason, []).append(node)
     found = [
         NativeGroup(
             reason, len(nodes), _sort(Counter(node.op for node in nodes).items()),
-            _sort(count_layers(node.name for node in nodes)),
+            _sort(count_layers(layers[node.name] for node in nodes)),
             _sort(Counter(node.detail for node in nodes if node.detail).items())[:_MOST_DETAILS],
         )
         for reason, nodes in groups.items()

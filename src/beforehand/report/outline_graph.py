@@ -7,11 +7,14 @@ that read of each other both ways are one box: the blocks have no cycle.
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
+from beforehand.graph.name_layers import name_layers
 from beforehand.records import LeftOut, Manifest, Partition, Signature, TensorSpec, describe_shape
-from beforehand.report.find_layer import count_layers, cut_layer, find_common, find_layer
+from beforehand.report.count_layers import count_layers, cut_layer, find_common
 from beforehand.report.join_cycles import join_cycles, sort_blocks
 from beforehand.report.report_records import INPUT, LOOP, NATIVE, OUTPUT, SEGMENT, Block, Counts, GraphOutline
 
@@ -32,9 +35,23 @@ def _walk(partition: Partition, title: str) -> Iterator[tuple[Partition, str]]:
             yield from _walk(body, f"{title}, body {index + 1} of {opened.node}")
 
 
+@dataclasses.dataclass(frozen=True)
+class _Facts:
+    """Of every node of a graph its op and layer; of native nodes the reason."""
+
+    ops: Mapping[str, str]
+    layers: Mapping[str, str]
+    reasons: Mapping[str, str]
+
+
 def _outline(partition: Partition, title: str) -> GraphOutline:
     nodes = {node.name: node for node in partition.graph.graph_def.node}
-    home, members = _place_nodes(partition, {name: node.op for name, node in nodes.items()})
+    facts = _Facts(
+        {name: node.op for name, node in nodes.items()},
+        name_layers(_list_readers(nodes)),
+        {node.name: node.reason for node in partition.left_out},
+    )
+    home, members = _place_nodes(partition, facts)
     reads: dict[_Key, set[_Key]] = {key: set() for key in members}
     for key, names in members.items():
         for name in names if key[0] not in (INPUT, OUTPUT) else ():
@@ -49,16 +66,22 @@ def _outline(partition: Partition, title: str) -> GraphOutline:
     members, reads = join_cycles(members, reads)
     order = sort_blocks(reads)
     place = {key: index for index, key in enumerate(order)}
-    reasons = {node.name: node.reason for node in partition.left_out}
-    ops = {name: node.op for name, node in nodes.items()}
     return GraphOutline(
         title,
-        tuple(_make_block(key, members[key], partition.graph.signature, ops, reasons) for key in order),
+        tuple(_make_block(key, members[key], partition.graph.signature, facts) for key in order),
         tuple((place[before], place[key]) for key in order for before in sorted(reads[key], key=place.__getitem__)),
     )
 
 
-def _place_nodes(partition: Partition, ops: Mapping[str, str]) -> tuple[dict[str, _Key], dict[_Key, list[str]]]:
+def _list_readers(nodes: Mapping[str, Any]) -> dict[str, list[str]]:
+    readers: dict[str, list[str]] = {name: [] for name in nodes}
+    for name, node in nodes.items():
+        for before in dict.fromkeys(_name_node(tensor) for tensor in node.input if not tensor.startswith("^")):
+            readers[before].append(name)
+    return readers
+
+
+def _place_nodes(partition: Partition, facts: _Facts) -> tuple[dict[str, _Key], dict[_Key, list[str]]]:
     """The block of each node, and the nodes of each block."""
     members: dict[_Key, list[str]] = {}
     graph = partition.graph
@@ -67,19 +90,19 @@ def _place_nodes(partition: Partition, ops: Mapping[str, str]) -> tuple[dict[str
             members.setdefault(_port(kind, index, len(tensors)), []).append(_name_node(tensor))
     home = {name: key for key, names in members.items() if key[0] == INPUT for name in names}
     for segment in partition.segments:
-        members[SEGMENT, segment.name] = [name for name in segment.nodes if ops[name] != "NoOp"]
+        members[SEGMENT, segment.name] = [name for name in segment.nodes if facts.ops[name] != "NoOp"]
     for opened in partition.opened:
         members[LOOP, opened.node] = [opened.node]
-    native = [(level, name) for level, names in partition.native_levels for name in names if ops[name] != "NoOp"]
-    for (level, name), layer in zip(native, _choose_layers(native), strict=True):
+    native = [(level, name) for level, names in partition.native_levels for name in names if facts.ops[name] != "NoOp"]
+    for (level, name), layer in zip(native, _choose_layers(native, facts.layers), strict=True):
         members.setdefault((NATIVE, f"{level}/{layer}"), []).append(name)
     home.update((name, key) for key, names in members.items() if key[0] not in (INPUT, OUTPUT) for name in names)
     return home, members
 
 
-def _choose_layers(native: list[tuple[int, str]]) -> list[str]:
+def _choose_layers(native: list[tuple[int, str]], named: Mapping[str, str]) -> list[str]:
     """Of each native node its layer, cut so that there are at most `MOST_NATIVE` pairs of level and layer, if that can be."""
-    layers = [find_layer(name) for _, name in native]
+    layers = [named[name] for _, name in native]
     depth = max((layer.count("/") + 1 for layer in layers), default=0)
     levels = [level for level, _ in native]
     cut = layers
@@ -97,19 +120,15 @@ def _name_node(tensor: str) -> str:
     return tensor.lstrip("^").partition(":")[0]
 
 
-def _make_block(
-    key: _Key, names: list[str], signature: Signature, ops: Mapping[str, str], reasons: Mapping[str, str]
-) -> Block:
+def _make_block(key: _Key, names: list[str], signature: Signature, facts: _Facts) -> Block:
     kind, name = key
     if kind in (INPUT, OUTPUT):
         return _make_port(kind, name, signature.inputs if kind == INPUT else signature.outputs)
-    layers = count_layers(names)
+    layers = count_layers(facts.layers[node] for node in names)
     if kind == NATIVE:
         name = find_common(layer for layer, _ in layers) or f"{len(layers)} layers"
-    return Block(
-        kind, name, len(names), layers,
-        _count(ops[node] for node in names), _count(reasons[node] for node in names if node in reasons),
-    )  # fmt: skip
+    ops = _count(facts.ops[node] for node in names)
+    return Block(kind, name, len(names), layers, ops, _count(facts.reasons[n] for n in names if n in facts.reasons))
 
 
 def _make_port(kind: str, index: str, specs: tuple[TensorSpec, ...]) -> Block:
@@ -139,10 +158,11 @@ def outline_manifest(manifest: Manifest) -> tuple[GraphOutline, ...]:
             made_by.update((spec.name, len(blocks)) for spec in segment.outputs)
             blocks.append(Block(SEGMENT, segment.name, segment.nodes, ops=segment.node_ops))
         groups: dict[str, list[LeftOut]] = {}
-        for node, layer in zip(native, _choose_layers([(0, node.name) for node in native]), strict=True):
+        named = name_layers({node.name: () for node in native})
+        for node, layer in zip(native, _choose_layers([(0, node.name) for node in native], named), strict=True):
             groups.setdefault(layer, []).append(node)
         blocks += [
-            Block(NATIVE, layer or "native nodes", len(nodes), count_layers(node.name for node in nodes),
+            Block(NATIVE, layer or "native nodes", len(nodes), count_layers(named[node.name] for node in nodes),
                   _count(node.op for node in nodes), _count(node.reason for node in nodes))
             for layer, nodes in groups.items()
         ]  # fmt: skip

@@ -10,26 +10,27 @@ from beforehand.report.draw_charts import (
     WAY_NAMES,
     WAYS,
     WIDE,
+    SpeedRow,
     draw_cold,
     draw_errors,
     draw_latency,
+    draw_speedups,
     draw_throughput,
 )
 from beforehand.report.format_values import NOTHING, format_count, format_error, format_ms, format_seconds, format_share
 from beforehand.report.list_errors import list_errors
 from beforehand.report.markup import Markup, escape, join, tag
 from beforehand.report.render_table import render_details, render_note, render_table
-from beforehand.report.report_records import Bench, BenchRow, Report, Verify
+from beforehand.report.report_records import Bench, BenchRow, EngineReport, LeftNativeReport, Report, Verify
 
-_MOST_PANELS, _MOST_ERRORS = 12, 24
+_MOST_PANELS, _MOST_ROWS = 12, 24
 
 
 def render_speed(report: Report) -> Markup:
     """Cold start, latency and throughput, each with its numbers."""
     if report.bench is None:
-        return _suggest(
-            report, "bench", "Nothing was timed yet. This measures latency, throughput, memory and cold starts:"
-        )
+        told = "Whole calls were not timed. This measures their latency, throughput and memory, and cold starts:"
+        return join(_render_engine_speeds(report), _suggest(report, "bench", told))
     bench = report.bench
     machine = ", ".join(f"{name} {value}" for name, value in bench.machine)
     steady = {True: "the machine was steady", False: "the machine was NOT steady: read the figures with care", None: ""}
@@ -37,6 +38,25 @@ def render_speed(report: Report) -> Markup:
         text for text in (f"Measured {bench.when[:10]}", machine, steady[bench.steady], bench.told) if text
     )
     return join(render_note(told + "."), _render_cold(bench), _render_latency(bench), _render_throughput(bench))
+
+
+def _render_engine_speeds(report: Report) -> Markup:
+    """What the build itself found: each engine beside TensorFlow's run of its segment, those not used included."""
+    timed: list[EngineReport | LeftNativeReport] = [*report.engines, *report.left_native]
+    rows = [
+        SpeedRow(f"{item.segment} · {item.shapes.describe()}", speed.speedup, speed.low, speed.high, speed.kept)
+        for item in timed
+        if (speed := item.speed) is not None and not speed.not_timed
+    ]
+    if not rows:
+        return join()
+    shown = sorted(rows, key=lambda row: row.speedup)[:_MOST_ROWS]
+    told = "Timed after the build, on the machine that built them. Dot: median. Line: where it lies with 95 %. Upright line: as fast as TensorFlow."
+    parts = [tag("h3", None, escape("Engines against TensorFlow's run of their segments")), render_note(told)]
+    parts.append(_draw(lambda width: draw_speedups(shown, width)))
+    if len(rows) > len(shown):
+        parts.append(render_note(f"The slowest {len(shown)} of {len(rows)}."))
+    return join(*parts)
 
 
 def _render_cold(bench: Bench) -> Markup:
@@ -117,9 +137,9 @@ def render_accuracy(report: Report) -> Markup:
         parts.append(
             render_note(f"Dot: largest difference by the largest magnitude of the output; to the left is better.{mark}")
         )
-        parts.append(_draw(lambda width: draw_errors(rows[:_MOST_ERRORS], width)))
-    if len(rows) > _MOST_ERRORS:
-        parts.append(render_note(f"The worst {_MOST_ERRORS} of {len(rows)}."))
+        parts.append(_draw(lambda width: draw_errors(rows[:_MOST_ROWS], width)))
+    if len(rows) > _MOST_ROWS:
+        parts.append(render_note(f"The worst {_MOST_ROWS} of {len(rows)}."))
     if report.verify is not None:
         return join(*parts, render_details("Numbers", _render_verify(report.verify)))
     return join(

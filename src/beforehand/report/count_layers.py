@@ -1,19 +1,9 @@
-"""The Keras layer, or TensorFlow name scope, that a node belongs to by its name."""
+"""Layers as paths of scopes: how many nodes each has, and fewer of them where there are too many to be read."""
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable
-
-# Scopes that functions of TensorFlow put around everything; nobody gave a layer such a name.
-_WRAPPERS = re.compile(r"^((Stateful)?PartitionedCall(_\d+)?/)+")
-TOP = "(top level)"
-
-
-def find_layer(node: str) -> str:
-    """`model/dense_1` of `StatefulPartitionedCall/model/dense_1/MatMul`; `TOP` for a node in no scope."""
-    return _WRAPPERS.sub("", node).rpartition("/")[0] or TOP
 
 
 def cut_layer(layer: str, depth: int) -> str:
@@ -32,9 +22,9 @@ def find_common(layers: Iterable[str]) -> str:
     return "/".join(common)
 
 
-def count_layers(nodes: Iterable[str], most: int = 400) -> tuple[tuple[str, int], ...]:
-    """How many nodes each layer has, in order; with more than `most` layers, by as many outer scopes as stay within it."""
-    counts = Counter(find_layer(node) for node in nodes)
+def count_layers(layers: Iterable[str], most: int = 400) -> tuple[tuple[str, int], ...]:
+    """How often each layer comes, in order; with more than `most` layers, by as many outer scopes as stay within it."""
+    counts = Counter(layers)
     depth = max((layer.count("/") + 1 for layer in counts), default=1)
     while len(counts) > most and depth > 1:
         depth -= 1
