@@ -42,7 +42,10 @@ from beforehand.profiles.choose_rule import choose_rule
 from beforehand.progress.choose import choose_progress, open_display
 from beforehand.records import Engine, EngineSpec, Manifest, SegmentRecord, Signature
 from beforehand.report.find_range_offers import find_range_offers
+from beforehand.report.make_report import make_report
+from beforehand.report.report_records import Origin, Report
 from beforehand.report.summarize import Summary, make_summary
+from beforehand.report.write_report import write_first_report
 from beforehand.saved_model.read_wanted import read_wanted
 from beforehand.speed.list_candidates import check_measurable, list_candidates
 from beforehand.speed.settle_engines import Settler
@@ -488,7 +491,11 @@ class Converter:
         if not engines:
             self._warn_of_no_engines(target)
         files = [self._work / engine.file for engine in engines]
-        write_saved_model(target, live.to_converted_model(), self._make_manifest(engines), files, options)
+        origin = self._make_origin()
+        write_saved_model(
+            target, live.to_converted_model(), self._make_manifest(engines), files, options,
+            lambda written: write_first_report(written, target.absolute().name, origin),
+        )  # fmt: skip
 
     def _make_manifest(self, engines: Sequence[Engine]) -> Manifest:
         _, conversion, segments, _ = self._check_converted("save()")
@@ -529,6 +536,22 @@ class Converter:
         precisions = self.options.precision_mode, ", ".join(found) or self._precision
         notes = self._used.describe_accuracy(), self._used.describe_speed()
         return make_summary(segments, max(0, nodes - inside), "device:CPU:0", precisions, notes)
+
+    @property
+    def report(self) -> Report:
+        """What was converted and built so far, as frozen records; `save` writes the same as `report.html` and `report.json`.
+
+        Raises:
+            NotConvertedError: BH111.
+        """
+        manifest, origin = self._make_manifest(self.engines), self._make_origin()
+        return make_report(origin.source or "model", manifest, origin)
+
+    def _make_origin(self) -> Origin:
+        _, conversion, _, _ = self._check_converted("report")
+        from beforehand.make_origin import make_origin  # noqa: PLC0415 (imports TensorFlow)
+
+        return make_origin(self._source, conversion)
 
     @property
     def signatures(self) -> tuple[Signature, ...]:
