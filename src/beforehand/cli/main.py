@@ -22,6 +22,7 @@ VERBS = {
     "plan": "beforehand.cli.plan",
     "explain": "beforehand.cli.explain",
     "inspect": "beforehand.cli.inspect",
+    "report": "beforehand.cli.report",
     "verify": "beforehand.cli.verify",
     "bench": "beforehand.cli.bench",
     "add-target": "beforehand.cli.add_target",
