@@ -43,8 +43,9 @@ def summarize_build(built: Sequence[Engine], used: Sequence[Engine], failed: int
         seconds: What all of it took, comparisons included.
     """
     text = f"built in {seconds:.1f} s: {_count(len(used), 'engine')}, {describe_bytes(sum(e.bytes for e in used))}"
-    left = len(built) - len(used)
-    text += f"; {left} more not used, TensorFlow is better there: summary() says why" if left > 0 else ""
+    served = {(engine.segment_index, engine.shapes) for engine in used}
+    left = {(engine.segment_index, engine.shapes) for engine in built} - served  # in auto there are several of each
+    text += f"; {_count(len(left), 'set')} of shapes left to TensorFlow: summary() says why" if left else ""
     return text + (f"; {failed} could not be built" if failed else "")
 
 
