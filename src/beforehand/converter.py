@@ -9,6 +9,7 @@ import os
 import pathlib
 import tempfile
 import threading
+import time
 import uuid
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -40,11 +41,13 @@ from beforehand.errors import (
 from beforehand.options import AUTO, follow_environment, make_options
 from beforehand.profiles.choose_rule import choose_rule
 from beforehand.progress.choose import choose_progress, open_display
+from beforehand.progress.tell_line import tell_line
 from beforehand.records import Engine, EngineSpec, Manifest, SegmentRecord, Signature
 from beforehand.report.find_range_offers import find_range_offers
 from beforehand.report.make_report import make_report
 from beforehand.report.report_records import Origin, Report
 from beforehand.report.summarize import Summary, make_summary
+from beforehand.report.summarize_steps import summarize_build, summarize_conversion
 from beforehand.report.write_report import write_first_report
 from beforehand.saved_model.read_wanted import read_wanted
 from beforehand.speed.list_candidates import check_measurable, list_candidates
@@ -136,6 +139,7 @@ class Converter:
         if calibration_input_fn is not None:
             self._check_calibrated_mode("a calibration_input_fn was given")
         check_packages("converting", CONVERTING)
+        start = time.monotonic()
         from beforehand import pipeline  # noqa: PLC0415 (these three import TensorFlow)
         from beforehand.live_model import LiveModel  # noqa: PLC0415
         from beforehand.saved_model.save_source import save_source  # noqa: PLC0415
@@ -145,6 +149,7 @@ class Converter:
         segments = pipeline.describe_segments(conversion)
         live = LiveModel(conversion, segments, self._scratch, self.options.to_policies())
         self._converted = folder, conversion, segments, live
+        tell_line(self.options.progress, summarize_conversion(conversion.partitions, time.monotonic() - start))
         if conversion.not_kept:
             _log.info("not kept in the converted model: %s", ", ".join(conversion.not_kept))
         if calibration_input_fn is not None:
@@ -324,8 +329,11 @@ class Converter:
             with open_display(self.options.progress, self._on_event) as on_event:
                 tell_plan_alone(self._plan(request, ()), on_event)
             return ()
+        start = time.monotonic()
         result = self._build_candidates(request) if self._is_auto else self._run_builds(request, self._keep)
         engines = self._pass_engines(result.engines, request, signature, kept, budget)
+        took = time.monotonic() - start
+        tell_line(self.options.progress, summarize_build(result.engines, engines, len(result.failures), took))
         for offer in find_range_offers(self.engines) if result.engines else ():
             if offer.is_worth_saying:
                 _log.info("%s", offer.describe())
