@@ -63,10 +63,8 @@ class OpenedWay:
 
             def make(sample: Sample) -> Call:
                 tensors = to_tensors(sample)
-                ordered = [
-                    tensors[name] if name in tensors else tensors[sorted(tensors)[place]]
-                    for place, name in enumerate(names)
-                ]
+                # By name, unless TensorFlow had to change some; they come in the order of the alphabet.
+                ordered = [tensors[name] for name in (names if set(names) == set(tensors) else sorted(tensors))]
                 return lambda: frozen(*ordered)
 
             return make
