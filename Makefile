@@ -6,6 +6,8 @@ TENSORFLOW ?= tensorflow-cpu
 ROWS ?=
 # Options of benchmarks/cpu.py, and of the other benchmarks below.
 BENCH ?=
+# Options of scripts/make_reports.py, and which models.
+REPORTS ?=
 
 # Two files of tests at a time: most of a test is waiting for a process of one thread to import TensorFlow.
 PARALLEL ?= -n 2 --dist loadfile
@@ -15,7 +17,7 @@ READY := .venv/.ready
 PIP_INSTALL := $(BIN)/python -m pip install -q --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help bench bench-accuracy bench-build bench-concurrency bench-gpu bench-models demo faults test test-all lint format matrix clean
+.PHONY: help reports bench bench-accuracy bench-build bench-concurrency bench-gpu bench-models demo docs docs-serve faults test test-all lint format matrix clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -48,8 +50,18 @@ bench-gpu: $(READY)  ## calls on a GPU beside TensorRT's own API and torch.compi
 bench-models: $(READY)  ## the table of models, into benchmarks/RESULTS.md; BENCH="--models vit", BENCH=--slow
 	$(BIN)/python benchmarks/models.py $(BENCH)
 
+reports: $(READY)  ## docs/reports/: the reports of four models, measured here (minutes; on a quiet machine); REPORTS="--no-measure" for pages alone
+	$(BIN)/python scripts/make_reports.py $(REPORTS)
+
 faults: $(READY)  ## make every fault of a build happen, and print what each is told as
 	$(BIN)/python -m tests.faults.fault_table
+
+docs: $(READY)  ## the site of the documentation, into build/site; a broken link or anchor fails it
+	$(BIN)/python scripts/make_docs build/docs
+	$(BIN)/zensical build --strict --clean
+
+docs-serve: docs  ## the same, at http://localhost:8000
+	$(BIN)/python -m http.server --bind 127.0.0.1 --directory build/site 8000
 
 lint: $(READY)  ## ruff (rules and format), mypy strict, import-linter
 	$(BIN)/ruff check .
@@ -65,7 +77,7 @@ matrix:  ## the installed wheel against oldest, newest and pre-release TensorFlo
 	bash scripts/matrix.sh $(ROWS)
 
 clean:  ## remove environments, caches and packages
-	rm -rf .venv .matrix build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .venv .matrix .cache build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 	find src tests examples scripts benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
 # The pins hold for Python 3.11 and 3.12; on others pip chooses. --no-build-isolation makes them hold for the build backend too.

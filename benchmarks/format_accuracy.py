@@ -28,7 +28,7 @@ def format_accuracy(results: Mapping[str, Mapping[str, Any]], backend: str, batc
         "model, and the difference from TensorFlow's in float32, in points (of 100 answers); rows where both choose the same class; "
         "largest error of a logit, of the spread of TensorFlow's logits; cosine of all logits; bytes of the engines. Every call was "
         f"answered by engines alone. {describe_tests(results)} Met: at most 0.2 points are lost, "
-        "0.5 in INT8; searched: built with metric= and max_drop=, by answers that are not of the test."
+        "0.5 in INT8; searched: built with metric= and max_drop=, until no more than 0.5 % of answers that are not of the test differ from TensorFlow's."
     )
     reasons = "\n".join(f"- {mode}: {clean_whole(text)}" for mode, text in refused.items())
     parts = [
@@ -48,12 +48,21 @@ def describe_tests(results: Mapping[str, Mapping[str, Any]]) -> str:
     return f"Tested on: {', '.join(told)}."
 
 
+def describe_search(result: Mapping[str, Any]) -> str:
+    """What was put back, among how many parts, by how many rebuilds; empty if nothing was."""
+    parts, search = result.get("put_back", ()), result.get("search")
+    if not parts or not search:
+        return ""
+    least = "none can be spared" if search["is_minimal"] else "perhaps more than are needed"
+    told = f"{len(parts)} of {search['parts']} parts, {least}, after {search['rebuilds']} rebuilds"
+    return f"; in a higher precision, {told}: {', '.join(parts)}"
+
+
 def write_row(model: str, mode: str, result: Mapping[str, Any]) -> list[str]:
     """One model in one precision."""
     if "failed" in result:
         return [model, mode, *[""] * (len(HEAD) - 3), f"**failed**: {clean(find_error(result['failed']))}"]
-    parts = result.get("put_back", ())
-    verdict = find_verdict(mode, result) + (f"; in a higher precision: {', '.join(parts)}" if parts else "")
+    verdict = find_verdict(mode, result) + describe_search(result)
     return [
         model, mode, result["precision"], f"{100 * result['right'] / result['of']:.2f}", f"{find_points(result):+.2f}",
         f"{100 * result['same'] / result['of']:.2f} %", f"{result['error']:.1e} of {result['spread']:.1e}",

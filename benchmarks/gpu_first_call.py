@@ -1,7 +1,7 @@
 """The first call of a model in a new process, with neither TensorFlow nor torch: `python gpu_first_call.py JOB`.
 
-JOB is JSON: {"folder", "model", "batch"}. The last line printed is JSON: seconds of CUDA's start, of `beforehand.load`, and of
-each call with NumPy arrays.
+JOB is JSON: {"folder", "model", "batch"}. The last line printed is JSON: seconds of CUDA's start, of `beforehand.load`, of
+opening the engine, which the first call does, and of each call with NumPy arrays.
 """
 
 import json
@@ -33,7 +33,8 @@ def main(job: dict[str, Any]) -> dict[str, Any]:
         begun = time.perf_counter()
         model(**arrays)
         calls.append(time.perf_counter() - begun)
-    return {**seconds, "calls": calls}
+    opening = sum(engine["load_seconds"] for engine in beforehand.stats(model)["engines"])
+    return {**seconds, "opening": opening, "calls": calls}
 
 
 if __name__ == "__main__":

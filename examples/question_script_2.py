@@ -19,8 +19,8 @@ num_runs = 2
 conversion_params = trt.DEFAULT_TRT_CONVERSION_PARAMS
 conversion_params = conversion_params._replace(
     max_workspace_size_bytes=(1<<32))
-# The question has FP16 here. This release builds for CPUs in FP32 only and refuses FP16 with BH103, rather than answer in
-# another precision than the one asked for.
+# The question has FP16 here. A CPU without units for half precision refuses that with BH103, rather than answer in another
+# precision than the one asked for; FP32 runs on all of them.
 conversion_params = conversion_params._replace(precision_mode="FP32")
 conversion_params = conversion_params._replace(
     maximum_cached_engines=100)

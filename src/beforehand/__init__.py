@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from beforehand.converter import Converter as Converter
     from beforehand.errors import BeforehandError as BeforehandError
     from beforehand.errors import last_error as last_error
+    from beforehand.explanation.explain import explain as explain
     from beforehand.loaded import disabled as disabled
     from beforehand.loaded import enable as enable
     from beforehand.loaded import reset_stats as reset_stats
@@ -39,6 +40,7 @@ _PUBLIC = {
     "disabled": "beforehand.loaded",
     "enable": "beforehand.loaded",
     "errors": "",
+    "explain": "beforehand.explanation.explain",
     "last_error": "beforehand.errors",
     "load": "beforehand.runtime.standalone",
     "reset_stats": "beforehand.loaded",
@@ -59,6 +61,7 @@ __all__ = [
     "disabled",
     "enable",
     "errors",
+    "explain",
     "last_error",
     "load",
     "reset_stats",

@@ -16,6 +16,7 @@ _INSTALL = {
     "tf2onnx": "pip install 'beforehand[convert]'",
     "nncf": "pip install 'beforehand[int8]'",
     "onnxruntime": "pip install 'beforehand[int8]'",
+    "pandas": "pip install pandas",
     "sklearn": "pip install scikit-learn",
 }
 

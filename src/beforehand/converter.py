@@ -29,14 +29,26 @@ from beforehand.calibrate.capture_inputs import MOST_CALLS, InputCapture
 from beforehand.calibrate.check_samples import SampleChecks
 from beforehand.calibrate.quantize_segment import PACKAGES
 from beforehand.check_packages import CONVERTING, check_packages
-from beforehand.errors import CalibrationError, ConvertedTwiceError, NoSamplesError, NotConvertedError, SignatureError
-from beforehand.options import make_options
+from beforehand.errors import (
+    BuildError,
+    CalibrationError,
+    ConvertedTwiceError,
+    NoSamplesError,
+    NotConvertedError,
+    SignatureError,
+)
+from beforehand.options import AUTO, follow_environment, make_options
 from beforehand.profiles.choose_rule import choose_rule
 from beforehand.progress.choose import choose_progress, open_display
 from beforehand.records import Engine, EngineSpec, Manifest, SegmentRecord, Signature
 from beforehand.report.find_range_offers import find_range_offers
+from beforehand.report.make_report import make_report
+from beforehand.report.report_records import Origin, Report
 from beforehand.report.summarize import Summary, make_summary
+from beforehand.report.write_report import write_first_report
 from beforehand.saved_model.read_wanted import read_wanted
+from beforehand.speed.list_candidates import check_measurable, list_candidates
+from beforehand.speed.settle_engines import Settler
 from beforehand.store.cache_folder import CacheFolder
 
 if TYPE_CHECKING:
@@ -62,7 +74,7 @@ class Converter:
         tags: Tags of the MetaGraph.
         signatures: Keys of the signatures to convert; None converts all.
         on_event: Called with each `BuildEvent` of `build`, in its thread.
-        **options: See `beforehand.options.Options`.
+        **options: The fields of `beforehand.options.Options`; docs/options.md.
 
     Raises:
         UnknownOptionError: BH101. OptionValueError: BH102. PrecisionError: BH103.
@@ -81,12 +93,16 @@ class Converter:
         self._source = source
         self._tags = tuple(tags)
         self._keys = tuple(signatures) if signatures is not None else None
-        self.options = make_options(options)
+        self.options = make_options(follow_environment(options))
         choose_progress(self.options.progress)  # refuses what the environment has wrong
         self._backend = find_backend(self.options.backend)
         target = self._backend.describe_target(self.options.target)  # refuses what cannot be built here
-        self._precision = self._backend.resolve_precision(self.options.precision_mode, target)
+        # What engines are built in, and of several the best is taken.
+        self._candidates = list_candidates(self._backend, target) if self._is_auto else (self.options.precision_mode,)
+        self._precision = AUTO if self._is_auto else self._backend.resolve_precision(self._candidates[0], target)
         check_usable(self._backend)
+        if self._is_auto:
+            check_measurable(self._backend, target)
         tell_precision(self.options.precision_mode, self._precision, target)
         for name in self.options.list_ignored(self._backend.name):
             _log.warning("the option %s has no effect with the backend %s in this release", name, self._backend.name)
@@ -160,6 +176,9 @@ class Converter:
             BuildError: BH401, a segment could not be quantised. BackendError: BH701, `beforehand[int8]` is not installed.
         """
         self._check_calibrated_mode("calibrate() was called")
+        if INT8 not in self._candidates:
+            _log.warning("nothing is calibrated: this target has no INT8, and precision_mode auto does without it")
+            return
         folder, conversion, segments, live = self._check_converted("calibrate()")
         from beforehand import pipeline  # noqa: PLC0415 (imports TensorFlow)
         from beforehand.saved_model.read_samples import read_samples  # noqa: PLC0415
@@ -193,24 +212,58 @@ class Converter:
 
     @property
     def _is_calibrating(self) -> bool:
-        return self.options.precision_mode == INT8 and self.options.use_calibration
+        return self.options.precision_mode in (INT8, AUTO) and self.options.use_calibration
 
-    def _check_calibrated(self, conversion: Conversion, signature: Signature) -> None:
-        """Raises CalibrationError: BH123, where a build would be one of INT8, and nothing was measured."""
+    @property
+    def _is_auto(self) -> bool:
+        return self.options.precision_mode == AUTO
+
+    def _is_uncalibrated(self, conversion: Conversion, signature: Signature) -> bool:
+        """Whether engines are to be in INT8, nothing was measured for them, and the model does not have all ranges of its own."""
+        is_wanted = self._is_calibrating and not self._is_auto  # which takes INT8 where it can
+        is_pending = is_wanted and conversion.find_partition(signature.key)[1] not in self._calibrated
+        return is_pending and bool(self._list_plain(conversion, signature))
+
+    @staticmethod
+    def _list_plain(conversion: Conversion, signature: Signature) -> list[str]:
+        """The segments of a signature that have no quantised graph."""
         partition, first = conversion.find_partition(signature.key)
         count = sum(len(part.segments) for part in partition.walk())
         segments = conversion.lowered[first : first + count]
-        plain = [lowered.segment.name for lowered in segments if not lowered.quantized_sha256]
+        return [lowered.segment.name for lowered in segments if not lowered.quantized_sha256]
+
+    def _check_calibrated(self, conversion: Conversion, signature: Signature) -> None:
+        """Raises CalibrationError: BH123, where a build would be one of INT8, and nothing was measured."""
+        plain = self._list_plain(conversion, signature)
         if self.options.precision_mode == INT8 and not self.options.use_calibration and plain:
             _log.warning(
                 "%s %s no ranges in the graph, and use_calibration is False: built in %s", ", ".join(plain),
                 "have" if len(plain) > 1 else "has", self._backend.resolve_rest(self._backend.describe_target(self.options.target)),
             )  # fmt: skip
-        if self._is_calibrating and first not in self._calibrated and plain:
+        if self._is_uncalibrated(conversion, signature):
             raise CalibrationError(
                 f"signature `{signature.key}` is not calibrated", why="precision_mode is INT8",
                 advice=f"calibrate(samples, signature={signature.key!r}) first, or convert(calibration_input_fn=...)",
             )  # fmt: skip
+
+    def _check_calibration_done(self, conversion: Conversion) -> None:
+        """A WARNING for signatures whose engines would not be in INT8.
+
+        Raises:
+            CalibrationError: BH123, that is all of them: as in TF-TRT, which saves no model whose calibration is pending.
+        """
+        pending = [item.key for item in conversion.signatures if self._is_uncalibrated(conversion, item)]
+        if not pending:
+            return
+        names = ", ".join(f"`{key}`" for key in pending)
+        if len(pending) == len(conversion.signatures):
+            raise CalibrationError(
+                f"save() was called before calibration, of {names}",
+                why="precision_mode is INT8: whatever is built of the saved model later, on a new shape or by add-target, would not be",
+                advice="calibrate(samples), or convert(calibration_input_fn=...); or use_calibration=False for a model that has "
+                "its ranges",
+            )  # fmt: skip
+        _log.warning("not calibrated: %s. Engines that are built of the saved model for it will not run in INT8", names)
 
     def build(  # noqa: PLR0913 (a way to name the shapes each, and how)
         self,
@@ -265,13 +318,13 @@ class Converter:
             AccuracyError: BH404, an engine is over the budget, and `on_inaccurate` is "error"; the others are kept.
         """
         budget = make_metric_budget(metric, max_drop)
-        kept = KeptSamples(0 if dry_run else self.options.compare_samples)
+        kept = KeptSamples(0 if dry_run else max(self.options.compare_samples, bool(self.options.min_speedup)))
         request = self._make_request(input_fn, signature, shapes, profiles, buckets, batch_range=batch_range, kept=kept)
         if dry_run:
             with open_display(self.options.progress, self._on_event) as on_event:
                 tell_plan_alone(self._plan(request, ()), on_event)
             return ()
-        result = self._run_builds(request)
+        result = self._build_candidates(request) if self._is_auto else self._run_builds(request, self._keep)
         engines = self._pass_engines(result.engines, request, signature, kept, budget)
         for offer in find_range_offers(self.engines) if result.engines else ():
             if offer.is_worth_saying:
@@ -304,8 +357,8 @@ class Converter:
                 return pipeline.rebuild_kept(request, engine, nodes, self._work, hooks, self._cancel)
 
         gate = Gate(live, self._used, make_tools(rebuild, checker, conversion.lowered, self._work), self.options)
-        passed = gate.pass_engines(checker, engines)
-        return tuple(passed if budget is None else gate.pass_metric(budget, chosen, passed))
+        settler = Settler(live, self._used, self.options, self._work, self._cancel)
+        return tuple(settler.settle(engines, gate, checker, chosen, budget))
 
     def plan(  # noqa: PLR0913 (those of `build`)
         self,
@@ -344,9 +397,12 @@ class Converter:
 
         specs: list[EngineSpec] = []
         for target in targets or (self.options.target,):
-            self._backend.resolve_precision(self.options.precision_mode, self._backend.describe_target(target))
-            options = dataclasses.replace(request.options, target=target)
-            specs += pipeline.plan_seen(dataclasses.replace(request, options=options), self._used.list_built())
+            described = self._backend.describe_target(target)
+            for mode in list_candidates(self._backend, described) if self._is_auto else self._candidates:
+                self._backend.resolve_precision(mode, described)
+                options = dataclasses.replace(request.options, target=target, precision_mode=mode)
+                specs += pipeline.plan_seen(dataclasses.replace(request, options=options), self._used.list_built())
+        specs = list({(spec.segment_index, spec.key): spec for spec in specs}.values())
         return make_plan(specs, CacheFolder(), self.options.workers)
 
     def _make_request(  # noqa: PLR0913 (those of `build`)
@@ -370,13 +426,26 @@ class Converter:
         seen = live.find_shapes(chosen, kept.watch(wanted))
         return pipeline.BuildRequest(conversion, segments, self.options, self._backend, rule, seen)
 
-    def _run_builds(self, request: BuildRequest) -> BuildResult:
-        _, _, _, live = self._check_converted("build()")
-        from beforehand import pipeline  # noqa: PLC0415 (imports TensorFlow)
+    def _keep(self, engine: Engine) -> None:
+        """Use an engine as soon as it is built."""
+        self._used.use(engine)
+        self._check_converted("build()")[3].add_engines([engine])
 
-        def keep(engine: Engine) -> None:
-            self._used.use(engine)
-            live.add_engines([engine])
+    def _build_candidates(self, request: BuildRequest) -> BuildResult:
+        """Engines in every precision, none of them used yet; `failures` has what could be built in none."""
+        engines: list[Engine] = []
+        failures: list[BuildError] = []
+        for mode in self._candidates:
+            options = dataclasses.replace(request.options, precision_mode=mode)
+            result = self._run_builds(dataclasses.replace(request, options=options), lambda engine: None)
+            engines += result.engines
+            failures += result.failures
+        there = {(engine.segment, engine.shapes.describe()) for engine in engines}
+        missing = {(error.segment, error.shapes): error for error in reversed(failures)}  # of each the first
+        return BuildResult(tuple(engines), tuple(error for place, error in missing.items() if place not in there))
+
+    def _run_builds(self, request: BuildRequest, keep: Callable[[Engine], None]) -> BuildResult:
+        from beforehand import pipeline  # noqa: PLC0415 (imports TensorFlow)
 
         self._cancel.clear()
         with open_display(self.options.progress, self._on_event) as on_event:
@@ -410,8 +479,10 @@ class Converter:
 
         Raises:
             NotConvertedError: BH111. OutputExistsError: BH501.
+            CalibrationError: BH123, INT8 before `calibrate`, and the model has no ranges of its own.
         """
-        source, _, _, live = self._check_converted("save()")
+        source, conversion, _, live = self._check_converted("save()")
+        self._check_calibration_done(conversion)
         from beforehand.saved_model.write_saved_model import check_target, write_saved_model  # noqa: PLC0415
 
         target = pathlib.Path(folder)
@@ -420,7 +491,11 @@ class Converter:
         if not engines:
             self._warn_of_no_engines(target)
         files = [self._work / engine.file for engine in engines]
-        write_saved_model(target, live.to_converted_model(), self._make_manifest(engines), files, options)
+        origin = self._make_origin()
+        write_saved_model(
+            target, live.to_converted_model(), self._make_manifest(engines), files, options,
+            lambda written: write_first_report(written, target.absolute().name, origin),
+        )  # fmt: skip
 
     def _make_manifest(self, engines: Sequence[Engine]) -> Manifest:
         _, conversion, segments, _ = self._check_converted("save()")
@@ -436,7 +511,14 @@ class Converter:
                 "Every call runs natively, at TensorFlow's own speed; nothing is built later, neither at load nor at the "
                 "first call."
             )
-        why = "without its engines, as asked." if self.engines else "without engines: build() was not called."
+        why = "without engines: build() was not called."
+        if self.engines or self._used.list_left_native():
+            is_asked = "without its engines, as asked."
+            why = (
+                is_asked
+                if self.engines
+                else "without engines: those built are left to TensorFlow (summary() says why)."
+            )
         _log.warning("%s is saved %s %s", target, why, follows)
 
     def summary(self) -> Summary:
@@ -450,10 +532,26 @@ class Converter:
         nodes = sum(len(partition.graph.graph_def.node) for partition in partitions)
         inside = sum(segment.size for partition in partitions for segment in partition.segments)
         # A constant that two segments read counts in both, as in TF-TRT, where each has its own copy.
-        precisions = self.options.precision_mode, self._precision
-        return make_summary(
-            segments, max(0, nodes - inside), "device:CPU:0", precisions, self._used.describe_accuracy()
-        )
+        found = dict.fromkeys(engine.precision for engine in self.engines) if self._is_auto else ()
+        precisions = self.options.precision_mode, ", ".join(found) or self._precision
+        notes = self._used.describe_accuracy(), self._used.describe_speed()
+        return make_summary(segments, max(0, nodes - inside), "device:CPU:0", precisions, notes)
+
+    @property
+    def report(self) -> Report:
+        """What was converted and built so far, as frozen records; `save` writes the same as `report.html` and `report.json`.
+
+        Raises:
+            NotConvertedError: BH111.
+        """
+        manifest, origin = self._make_manifest(self.engines), self._make_origin()
+        return make_report(origin.source or "model", manifest, origin)
+
+    def _make_origin(self) -> Origin:
+        _, conversion, _, _ = self._check_converted("report")
+        from beforehand.make_origin import make_origin  # noqa: PLC0415 (imports TensorFlow)
+
+        return make_origin(self._source, conversion)
 
     @property
     def signatures(self) -> tuple[Signature, ...]:

@@ -59,6 +59,21 @@ def divide_graph(
     return _Divider(number, options, backend, read, work).divide(graph)
 
 
+def find_support(options: Options, backend: Backend) -> Support:
+    """What can enter an engine before anything is tried."""
+    return Support(
+        ops=list_supported_ops(),
+        dtypes=backend.dtypes,
+        denied_ops=frozenset(options.ops_denylist) | environment.read_denied_ops(),
+        denied_nodes=frozenset(options.nodes_denylist),
+    )
+
+
+def find_limits(options: Options, *, is_body: bool) -> SegmentLimits:
+    """Which segments are worth an engine, in the graph of a signature or in the body of a loop or branch."""
+    return SegmentLimits(options.minimum_segment_size, options.max_engines, _BODY_FLOPS if is_body else _LEAST_FLOPS)
+
+
 class _Divider:
     def __init__(self, number: int, options: Options, backend: Backend, read: ReadWeight, work: pathlib.Path) -> None:
         self._number = number
@@ -73,12 +88,7 @@ class _Divider:
         self._refused: dict[int, dict[str, str]] = {}
 
     def divide(self, graph: FlatGraph) -> tuple[Partition, list[LoweredSegment]]:
-        support = Support(
-            ops=list_supported_ops(),
-            dtypes=self._backend.dtypes,
-            denied_ops=frozenset(self._options.ops_denylist) | environment.read_denied_ops(),
-            denied_nodes=frozenset(self._options.nodes_denylist),
-        )
+        support = find_support(self._options, self._backend)
         refused: dict[str, str] = {}
         for _ in range(_MAX_REFUSALS):
             partition = renumber_segments(self._segment(graph, support, is_body=False), self._number)
@@ -100,9 +110,7 @@ class _Divider:
         tensors = self._describe(graph)
         refused = tuple(self._refused.get(id(graph), {}).items())
         left_out = find_left_out(graph, tensors, dataclasses.replace(support, refused=refused), find_op_def)
-        limits = SegmentLimits(
-            self._options.minimum_segment_size, self._options.max_engines, _BODY_FLOPS if is_body else _LEAST_FLOPS
-        )
+        limits = find_limits(self._options, is_body=is_body)
         while True:
             opened = self._open(graph, left_out, support)
             partition = segment_graph(graph, tensors, left_out, limits, opened, self._flops[id(graph)])

@@ -80,6 +80,11 @@ def read_max_engines() -> int:
         return 20
 
 
+def read_min_speedup() -> str:
+    """BEFOREHAND_MIN_SPEEDUP: the option min_speedup where a program does not set it; empty means unset. Not checked."""
+    return os.environ.get("BEFOREHAND_MIN_SPEEDUP", "").strip()
+
+
 def read_policies() -> dict[str, tuple[str, str]]:
     """BEFOREHAND_ON_UNSEEN_SHAPE and BEFOREHAND_ON_MISMATCH, where set: {policy: (variable, value)}, not checked.
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import pathlib
 import tempfile
 import weakref
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ import tensorflow as tf
 from beforehand.build_engines.free_dimensions import free_dimensions
 from beforehand.build_engines.pair_shapes import pair_shapes
 from beforehand.pipeline import Conversion
-from beforehand.records import Engine, LoweredSegment, Policies, SegmentRecord, ShapeSet, Signature
+from beforehand.records import Engine, LeftNative, LoweredSegment, Policies, SegmentRecord, ShapeSet, Signature
 from beforehand.runtime import models, tensorflow_direct, tensorflow_private
 from beforehand.runtime.choose_engines import choose_engines, find_fingerprints
 from beforehand.runtime.model_runtime import ModelRuntime
@@ -93,6 +94,10 @@ class LiveModel:
         """From now on, TensorFlow answers calls of the engine's shapes."""
         self._runtime.remove_engine(engine)
 
+    def leave_native(self, left: Sequence[LeftNative]) -> None:
+        """Of these shapes TensorFlow answers without a word where no engine does, whatever the policies say; of no others."""
+        self._runtime.left_native = tuple(left)
+
     def find_shapes(self, signature: Signature, samples: Iterable[SampleRange]) -> list[tuple[int, ShapeSet]]:
         """For each sample, the shapes that come to each segment (by its index in the manifest), with repetitions.
 
@@ -161,14 +166,22 @@ class LiveModel:
 
     def _run_natively(self, signature: Signature, sample: Mapping[str, Any], recorder: Recorder) -> dict[str, Any]:
         """The signature's own outputs for a sample. Variables are left as they were."""
+        with self.keep_variables():
+            self._switch.turn_on()
+            self._runtime.recorder = recorder
+            try:
+                arrays = {spec.name: tf.constant(sample[spec.name], spec.dtype) for spec in signature.inputs}
+                return dict(self.functions[signature.key](**arrays))
+            finally:
+                self._runtime.recorder = None
+
+    @contextlib.contextmanager
+    def keep_variables(self) -> Iterator[None]:
+        """Leave variables that the model assigns as they are before."""
         before = {key: variable.numpy() for key, variable in self._weights.assigned.items()}
-        self._switch.turn_on()
-        self._runtime.recorder = recorder
         try:
-            arrays = {spec.name: tf.constant(sample[spec.name], spec.dtype) for spec in signature.inputs}
-            return dict(self.functions[signature.key](**arrays))
+            yield
         finally:
-            self._runtime.recorder = None
             for key, value in before.items():
                 self._weights.assigned[key].assign(value)
 
@@ -199,12 +212,43 @@ class LiveModel:
 
     def run_segment(self, index: int, inputs: Sequence[Any]) -> tuple[np.ndarray[Any, Any], ...]:
         """The outputs of one segment, by TensorFlow."""
+        return tuple(value.numpy() for value in self.make_native_call(index, inputs)())
+
+    def make_native_call(self, index: int, inputs: Sequence[Any]) -> Callable[[], list[Any]]:
+        """What runs one segment by TensorFlow on the same inputs at each call, and gives its outputs as tensors, computed."""
         if index not in self._natives:
             tops = self._conversion.partitions
             parts = [(part, item) for top in tops for part in top.walk() for item in part.segments]
             self._natives[index] = make_native_segment(*parts[index], self._state)
+        native = self._natives[index]
         constants = [tf.constant(a, s.dtype) for a, s in zip(inputs, self._segments[index].inputs, strict=True)]
-        return tuple(value.numpy() for value in self._natives[index](*constants))
+
+        def call() -> list[Any]:
+            return _wait(native(*constants))
+
+        return call
+
+    def make_signature_call(self, signature: Signature, sample: Mapping[str, Any]) -> Callable[[], list[Any]]:
+        """What calls a signature as its users do on the same sample at each call, and gives its outputs, computed."""
+        function = self.functions[signature.key]
+        arrays = {spec.name: tf.constant(sample[spec.name], spec.dtype) for spec in signature.inputs}
+
+        def call() -> list[Any]:
+            return _wait(list(function(**arrays).values()))
+
+        return call
+
+    def ask_engines(self, *, asked: bool) -> None:
+        """Whether engines are asked from now on; where not, calls run as those of a model that was never built."""
+        self._runtime.recorder = None if asked else Recorder()  # no direct call is made then
+        if asked:
+            self._switch.turn_on()
+        else:
+            self._switch.turn_off()
+
+    def count_calls(self) -> dict[tuple[int, str], int]:
+        """How often each engine that may be asked was called so far, by its segment and key."""
+        return self._runtime.count_calls()
 
     def list_segments(self, signature: Signature) -> range:
         """The indices in the manifest of the segments that a signature has, those in bodies of loops included."""
@@ -239,6 +283,14 @@ class LiveModel:
             item.name: make_callable(item, self.functions[item.signature]) for item in self._conversion.callables
         }
         return ConvertedModel(self.functions, callables, self._state, self._conversion.lowered)
+
+
+def _wait(values: Sequence[Any]) -> list[Any]:
+    """The values, computed: on a CPU they are when a call returns, on a GPU when they are read."""
+    for value in values:
+        if "CPU" not in (value.device or "CPU"):
+            value.numpy()
+    return list(values)
 
 
 def _release(key: int, scratch: tempfile.TemporaryDirectory[str]) -> None:

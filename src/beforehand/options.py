@@ -8,11 +8,13 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from beforehand import environment
 from beforehand.errors import OptionValueError, UnknownOptionError
 from beforehand.records import Policies
 
 ALL = "all"
-PRECISION_MODES = ("FP32", "TF32", "FP16", "BF16", "INT8")
+AUTO = "auto"  # as `precision_mode`
+PRECISION_MODES = ("FP32", "TF32", "FP16", "BF16", "INT8", AUTO)
 ON_UNSEEN_SHAPE = ("native", "error", "build")
 ON_INACCURATE = ("native", "error")
 ON_MISMATCH = ("native", "rebuild", "error")
@@ -38,7 +40,10 @@ class Options:
 
     precision_mode: str = option(
         "FP32",
-        "Precision of the engines: " + ", ".join(PRECISION_MODES) + "; inputs and outputs keep the signature's.",
+        "Precision of the engines: "
+        + ", ".join(PRECISION_MODES)
+        + " (the fastest within the budget, by measurement); inputs "
+        "and outputs keep the signature's.",
         in_key=True,
     )
     minimum_segment_size: int = option(
@@ -75,7 +80,7 @@ class Options:
         in_key=False,
     )
     max_rebuilds: int = option(
-        20,
+        30,
         "How often an engine that is over the budget is built again, to find which parts are to be put back to a higher "
         "precision; 0: it is not.",
         in_key=False,
@@ -84,6 +89,12 @@ class Options:
         "native",
         "An engine that is over the budget, or has NaN or infinity where TensorFlow has not: native (TensorFlow answers in its "
         "stead) or error.",
+        in_key=False,
+    )
+    min_speedup: float | None = option(
+        1.0,
+        "After a build, how many times as fast as TensorFlow an engine must be, or TensorFlow answers its shapes; None or 0: "
+        "nothing is timed.",
         in_key=False,
     )
     on_unseen_shape: str = option(
@@ -150,6 +161,7 @@ class Options:
             ("compare_samples", lambda n: n >= 0, "1 or more, or 0 to compare nothing"),
             ("max_error", lambda n: n is None or 0 < n < math.inf, "a number above 0, such as 0.01, or None"),
             ("max_rebuilds", lambda n: n >= 0, "1 or more, or 0 to build nothing again"),
+            ("min_speedup", lambda n: n is None or 0 <= n < math.inf, "a number such as 1.0, or None to time nothing"),
             ("device", lambda n: n >= 0, "the number of a GPU: 0 is the first"),
             ("timeout_s", lambda n: n >= 0, "seconds, or 0 for no deadline"),
             ("workers", lambda n: n >= 1, "1 or more"),
@@ -170,6 +182,11 @@ class Options:
         ):
             if getattr(self, name) not in allowed:
                 raise OptionValueError(f"{name} is {getattr(self, name)!r}", advice="one of " + ", ".join(allowed))
+        if self.precision_mode == AUTO and not self.compare_samples:
+            raise OptionValueError(
+                'compare_samples is 0, and precision_mode is "auto"', why="it takes what is within the error budget",
+                advice="compare_samples=1 or more, or a precision_mode by its name",
+            )  # fmt: skip
 
     def to_key(self) -> tuple[tuple[str, Any], ...]:
         """The options that can change an engine, for its hash."""
@@ -204,6 +221,23 @@ def make_options(values: Mapping[str, Any]) -> Options:
     return Options(**values)
 
 
+def follow_environment(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The same, with `min_speedup` as BEFOREHAND_MIN_SPEEDUP has it where it is not given.
+
+    Raises:
+        OptionValueError: BH102, the variable is no number.
+    """
+    text = environment.read_min_speedup()
+    if not text or "min_speedup" in values:
+        return dict(values)
+    try:
+        return {**values, "min_speedup": float(text)}
+    except ValueError:
+        raise OptionValueError(
+            f"the environment variable BEFOREHAND_MIN_SPEEDUP is {text!r}", advice="a number such as 1.0, or 0 for none"
+        ) from None
+
+
 def check_names(given: Iterable[str], known: Iterable[str], *, what: str = "option") -> None:
     """Refuse names that are not known, with the nearest known one.
 
@@ -214,6 +248,11 @@ def check_names(given: Iterable[str], known: Iterable[str], *, what: str = "opti
     for name in given:
         if name in known:
             continue
-        near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-        advice = f"did you mean `{near[0]}`?" if near else "one of " + ", ".join(known)
-        raise UnknownOptionError(f"there is no {what} `{name}`", advice=advice)
+        raise UnknownOptionError(f"there is no {what} `{name}`", advice=suggest(name, known))
+
+
+def suggest(name: str, known: Iterable[str]) -> str:
+    """What to try instead of a name that is not known: the nearest that is, else all of them."""
+    known = list(known)
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    return f"did you mean `{near[0]}`?" if near else "one of " + ", ".join(known)

@@ -98,6 +98,25 @@ def convert_model(
     Raises:
         SourceError: the source cannot be read. NothingConvertedError: BH301, no node can enter an engine.
     """
+    conversion = divide_model(folder, tags, keys, options, backend, work)
+    if not conversion.lowered:
+        _refuse_nothing(folder, conversion.partitions, options)
+    return conversion
+
+
+def divide_model(
+    folder: pathlib.Path,
+    tags: Sequence[str],
+    keys: Sequence[str] | None,
+    options: Options,
+    backend: Backend,
+    work: pathlib.Path,
+) -> Conversion:
+    """The same, where no segment at all is an answer too.
+
+    Raises:
+        SourceError: the source cannot be read.
+    """
     source = read_saved_model(folder, tags, keys)
     callables, not_kept = read_callables(source)
     checkpoint_keys = find_checkpoint_keys(source.meta_graph, find_op_def, read_object_keys(source))
@@ -122,8 +141,6 @@ def convert_model(
             partitions.append(partition)
             lowered.extend(segments)
         graph_of.append(graphs[identity])
-    if not lowered:
-        _refuse_nothing(folder, partitions, options)
     wholes = [find_whole(partition, first) for partition, first in zip(partitions, first_segments, strict=True)]
     signatures = tuple(
         dataclasses.replace(item.signature, whole=wholes[graph]) for item, graph in zip(ordered, graph_of, strict=True)

@@ -348,6 +348,22 @@ class OutputAccuracy:
 
 
 @dataclasses.dataclass(frozen=True)
+class PartSearch:
+    """How the parts of an engine were found that were put back to a higher precision.
+
+    Attributes:
+        parts: Among how many it was searched.
+        rebuilds: How many sets of them were tried, each by building engines.
+        is_minimal: Without any one of those put back it was tried, and the budget broke. False where `max_rebuilds` did not allow
+            it, as when the error comes from everywhere: there may be more than are needed.
+    """
+
+    parts: int
+    rebuilds: int
+    is_minimal: bool
+
+
+@dataclasses.dataclass(frozen=True)
 class Accuracy:
     """An engine beside TensorFlow, on the values that reach its segment.
 
@@ -358,6 +374,7 @@ class Accuracy:
         not_compared: Why nothing was compared.
         put_back: Parts of the segment, by TensorFlow's and Keras's names, that compute in a higher precision than the engine's,
             because it was over its budget without.
+        search: How these were found; None where nothing was put back, or by an older release.
     """
 
     outputs: tuple[OutputAccuracy, ...] = ()
@@ -365,6 +382,7 @@ class Accuracy:
     is_drawn: bool = False
     not_compared: str = ""
     put_back: tuple[str, ...] = ()
+    search: PartSearch | None = None
 
     @property
     def max_rel(self) -> float:
@@ -386,8 +404,65 @@ class Accuracy:
         told += [f"top-1 the same in {100 * min(top1):.1f}%"] if top1 else []
         told += [f"{100 * max(unequal):.1f}% of whole numbers not equal"] if unequal else []
         told += [f"{self.lost} values NaN, infinite or missing"] if self.lost else []
-        told += [f"with {list_some(self.put_back)} in a higher precision"] if self.put_back else []
+        if self.put_back:
+            told.append(f"with {list_some(self.put_back)} in a higher precision")
+            if self.search is not None and not self.search.is_minimal:
+                told[-1] += f" (perhaps more than are needed: {self.search.rebuilds} rebuilds did not tell)"
         return ", ".join(told)
+
+
+@dataclasses.dataclass(frozen=True)
+class LostCandidate:
+    """An engine in another precision, which `precision_mode="auto"` built for the same shapes and did not take.
+
+    Attributes:
+        precision: What it runs in.
+        engine_us: Median time of one call, in microseconds; 0 where it was not timed.
+        max_rel: Its error, as `Accuracy.max_rel`; None where it was not compared.
+        why: Why it was not taken.
+    """
+
+    precision: str
+    engine_us: float
+    max_rel: float | None
+    why: str
+
+
+@dataclasses.dataclass(frozen=True)
+class EngineSpeed:
+    """An engine beside TensorFlow's own run of its segment, one caller, in calls that alternate, on the machine that built it.
+
+    Of a range, the geometric means over the shapes that were timed.
+
+    Attributes:
+        engine_us: Median time of one call of the engine, in microseconds; 0 where it was not timed.
+        native_us: The same of TensorFlow.
+        speedup: Median of the ratios of TensorFlow's time to the engine's, each of two calls made one after the other.
+        kept: The engine is used; False: TensorFlow answers these shapes.
+        low: Lower end of an interval that holds the speed-up with 95 %.
+        high: Upper end.
+        not_timed: Why it was not timed; then the numbers are 0.
+        others: What other processes used of all CPUs meanwhile, 0 to 1: where it is much, the numbers say little.
+        lost: Engines for the same shapes that `precision_mode="auto"` did not take.
+    """
+
+    engine_us: float = 0.0
+    native_us: float = 0.0
+    speedup: float = 0.0
+    kept: bool = True
+    low: float = 0.0
+    high: float = 0.0
+    not_timed: str = ""
+    others: float = 0.0
+    lost: tuple[LostCandidate, ...] = ()
+
+    def describe(self) -> str:
+        """For messages: `1.25 ms, TensorFlow 5.10 ms: 4.08 times as fast (4.01 to 4.15)`, or why it was not timed."""
+        if self.not_timed:
+            return f"not timed: {self.not_timed}"
+        told = f"{describe_us(self.engine_us)}, TensorFlow {describe_us(self.native_us)}"
+        others = f", while other processes used {100 * self.others:.0f} % of the CPUs" if self.others > 0.05 else ""
+        return f"{told}: {self.speedup:.3g} times as fast ({self.low:.3g} to {self.high:.3g}{others})"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -395,7 +470,7 @@ class Engine:
     """A built engine: a file with its hash, and what it is for. `file` is a name without folders.
 
     `build_peak_bytes`: most resident memory seen of the process that built it; 0 where that is not known. `kernels` and
-    `kept`: as in `EngineSpec`. `accuracy`: how it compares with TensorFlow; None where nobody tried.
+    `kept`: as in `EngineSpec`. `accuracy`: how it compares with TensorFlow; None where nobody tried. `speed`: likewise.
     """
 
     segment: str
@@ -416,15 +491,20 @@ class Engine:
     kernels: str = ""
     kept: tuple[str, ...] = ()
     accuracy: Accuracy | None = None
+    speed: EngineSpeed | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class LeftNative:
-    """Shapes of a segment that TensorFlow answers although an engine was built for them, and why."""
+    """Shapes of a segment that TensorFlow answers although an engine was built for them, and why.
+
+    `speed`: how fast that engine was; None where it was not timed.
+    """
 
     segment_index: int
     shapes: ShapeSet
     reason: str
+    speed: EngineSpeed | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -511,6 +591,14 @@ def list_some(names: Sequence[str], most: int = 8) -> str:
     """For messages: the first of them, and how many there are more."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
+
+
+def describe_us(microseconds: float) -> str:
+    """For messages: `85.2 us`, `1.25 ms`, `2.10 s`."""
+    for size, unit in ((1e6, "s"), (1e3, "ms")):
+        if microseconds >= size:
+            return f"{microseconds / size:.3g} {unit}"
+    return f"{microseconds:.3g} us"
 
 
 def describe_shape(shape: PartialShape | None) -> str:

@@ -20,6 +20,7 @@ from beforehand.errors import (
     NotConvertedError,
     OptionValueError,
 )
+from beforehand.options import AUTO, follow_environment
 from beforehand.report.summarize import format_summary
 from beforehand.trt_params import (
     CONVERTER_PARAMETERS,
@@ -154,7 +155,9 @@ class TrtGraphConverterV2:
 
         if source is None:
             raise OptionValueError("input_saved_model_dir is missing", advice="the folder of a SavedModel")
-        options = make_converter_options(self._conversion_params)
+        # TF-TRT never left out an engine that it had built; BEFOREHAND_MIN_SPEEDUP asks for it all the same.
+        options = follow_environment(make_converter_options(self._conversion_params))
+        options.setdefault("min_speedup", None)
         if self._use_dynamic_shape:
             options["dynamic_shape_profile_strategy"] = self._profile_strategy
             options["on_unseen_shape"] = "native"  # TF-TRT never adds a profile, whatever allow_build_at_runtime says
@@ -193,7 +196,10 @@ class TrtGraphConverterV2:
         return self._converted_func
 
     def _check_calibration(self, calibration_input_fn: Callable[[], Any] | None) -> None:
-        if calibration_input_fn and not self._need_calibration:
+        may_be_calibrated = (
+            self._conversion_params.precision_mode.lower() == AUTO and self._conversion_params.use_calibration
+        )
+        if calibration_input_fn and not (self._need_calibration or may_be_calibrated):
             text = "calibration_input_fn is given, but only precision_mode INT8 with use_calibration=True is calibrated"
             raise CalibrationError(text, advice="convert() without it")
         if self._need_calibration and not calibration_input_fn:
@@ -239,6 +245,7 @@ class TrtGraphConverterV2:
 
         Raises:
             NotConvertedError: BH111, `convert` comes first.
+            CalibrationError: BH123, calibration is pending: never so after a `convert` that succeeded.
         """
         self._check_converted("save")
         self._converter.save(output_saved_model_dir, save_engines=bool(save_gpu_specific_engines), options=options)

@@ -6,8 +6,9 @@ import sys
 from collections.abc import Iterable
 from typing import Any, NamedTuple, NoReturn
 
+from beforehand import environment
 from beforehand.errors import EagerError, OptionValueError, RemovedApiError, UnknownOptionError
-from beforehand.options import PROFILE_STRATEGIES, check_names
+from beforehand.options import AUTO, PROFILE_STRATEGIES, check_names
 
 # TF-TRT's value where TensorRT is older than 8.4 or, as in every TensorFlow since 2.18, absent.
 DEFAULT_TRT_MAX_WORKSPACE_SIZE_BYTES = 1 << 30
@@ -163,7 +164,7 @@ def check_conversion_params(params: TrtConversionParams) -> None:
     Raises:
         OptionValueError: BH102, precision_mode or minimum_segment_size.
     """
-    modes = TrtPrecisionMode.supported_precision_modes()
+    modes = [*TrtPrecisionMode.supported_precision_modes(), AUTO]
     if params.precision_mode not in modes:
         raise OptionValueError(f"precision_mode is {params.precision_mode!r}", advice="one of " + ", ".join(modes))
     if params.minimum_segment_size == 0 or params.minimum_segment_size < -1:
@@ -217,9 +218,10 @@ def make_converter_options(params: TrtConversionParams) -> dict[str, Any]:
     away built engines without a word, so here it bounds only when the user wrote it. Less than 1 is no bound.
     """
     options: dict[str, Any] = {
-        "precision_mode": params.precision_mode.upper(),
+        "precision_mode": params.precision_mode if params.precision_mode == AUTO else params.precision_mode.upper(),
         "minimum_segment_size": params.minimum_segment_size,
         "use_calibration": params.use_calibration,
+        "max_engines": max(0, environment.read_max_engines()),
         "on_unseen_shape": "build" if params.allow_build_at_runtime else "native",
     }
     if params.max_workspace_size_bytes != DEFAULT_TRT_MAX_WORKSPACE_SIZE_BYTES:

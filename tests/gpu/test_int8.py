@@ -40,6 +40,7 @@ def run(*words: Any, **environ: str) -> Any:
         [sys.executable, *map(str, words)], env={**os.environ, **environ}, capture_output=True, text=True, check=False, timeout=500
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-4000:]
+    print(done.stderr[-4000:])  # what was put back to a higher precision, and why
     return json.loads(done.stdout.splitlines()[-1])
 
 

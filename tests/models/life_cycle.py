@@ -118,10 +118,12 @@ def check_model(
 
 @dataclasses.dataclass(frozen=True)
 class Life:
-    """What the second and the third process told of a model."""
+    """What the second and the third process told of a model, and where its source and the converted model lie."""
 
     converted: Mapping[str, Any]
     checked: Mapping[str, Any]
+    source: pathlib.Path
+    folder: pathlib.Path
 
 
 def run_lives(made: Mapping[str, MadeModel], table: Mapping[str, Expectation], folder: pathlib.Path) -> dict[str, Life]:
@@ -152,7 +154,8 @@ def run_lives(made: Mapping[str, MadeModel], table: Mapping[str, Expectation], f
         BEFOREHAND_FORBID_BUILD="1",
     )
     checked = dict(zip(good, checks, strict=True))
-    return {name: Life(converted[name], checked.get(name, {"failed": "it was not converted"})) for name in names}
+    failed = {"failed": "it was not converted"}
+    return {name: Life(converted[name], checked.get(name, failed), made[name].folder, folder / name) for name in names}
 
 
 def check_life(life: Life, expected: Expectation) -> None:

@@ -52,7 +52,7 @@ def test_the_first_script_saves_a_model_that_answers_natively_and_warns(
 
     assert ran.returncode == 0, ran.stderr[-3000:]
     assert "is saved without engines: build() was not called. Calls run natively" in ran.stderr
-    assert {file.suffix for file in (tmp_path / "converted" / "assets").iterdir()} == {".json", ".onnx"}
+    assert {file.suffix for file in (tmp_path / "converted" / "assets").iterdir()} == {".html", ".json", ".onnx"}
     result, built = checked["signatures"]["serving_default"], checked["built"]
     assert max(result["misfits"].values()) <= 0
     assert result["calls"] == 2

@@ -143,6 +143,19 @@ def test_a_scale_that_half_precision_hardly_has_is_never_0(scale: np.float32, tm
     assert np.isfinite(y).all()
 
 
+def test_a_value_is_quantised_by_a_scale_of_the_type_that_it_is_read_with(tmp_path: pathlib.Path) -> None:
+    """Of the graph's input too, before which nothing computes in half precision."""
+    (tmp_path / "out").mkdir()
+    prepared = prepare_model(save(tmp_path / "plain"), "INT8", tmp_path / "out")
+    graph, constants = onnx.load(str(prepared.file)).graph, read_constants(str(prepared.file))
+    scales = {node.output[0]: constants[node.input[1]] for node in graph.node if node.op_type == "QuantizeLinear"}
+    assert len(scales) == 2
+    for node in graph.node:
+        if node.op_type == "DequantizeLinear" and node.input[0] in scales:
+            assert scales.pop(node.input[0]).dtype == constants[node.input[1]].dtype == np.float16
+    assert not scales
+
+
 def test_weights_that_were_int8_already_with_zero_points_are_as_before(tmp_path: pathlib.Path) -> None:
     """Of quantization-aware training: ranges that are not quite symmetric."""
     nodes = [node for node in NODES if node[2] != ["kq"]]

@@ -161,7 +161,7 @@ def test_what_is_printed_has_every_way_every_reason_and_the_answer() -> None:
         make_row(way, [{**step, "load_s": load}], [step])
         for way, load in ((NOT_BUILT, 2.0), ("converted and built", 1.0))
     ]
-    machine = {"cpu": "a CPU", "cores": 2, "memory_gb": 8}
+    machine = {"processor": "a CPU", "cores": "2", "memory": "8 GB"}
     found = Bench("", machine, {}, tuple(rows), tuple(cold), Steady(False, "others were at work", 1, 1, 1))
     text = "\n".join(format_bench(found))
     assert "calls of serving_default, x=1x3" in text

@@ -48,8 +48,13 @@ def test_a_row_tells_right_answers_points_agreement_errors_and_the_verdict() -> 
     assert write_row("net", "FP16", describe_result(right=980))[-1] == "met"
     assert write_row("net", "INT8", describe_result())[-1] == "met"
     assert write_row("net", "another", describe_result())[-1] == ""
-    searched = write_row("net", "INT8, searched", describe_result(put_back=["block_1", "top"]))
-    assert searched[-1] == "met; in a higher precision: block_1, top"
+    search = {"parts": 44, "rebuilds": 22, "is_minimal": True}
+    searched = write_row("net", "INT8, searched", describe_result(put_back=["block_1", "top"], search=search))
+    told = "met; in a higher precision, 2 of 44 parts, none can be spared, after 22 rebuilds: block_1, top"
+    assert searched[-1] == told
+    search["is_minimal"] = False
+    searched = write_row("net", "INT8, searched", describe_result(put_back=["top"], search=search))
+    assert "1 of 44 parts, perhaps more than are needed, after" in searched[-1]
 
 
 def test_a_precision_that_the_machine_has_not_is_told_once_and_is_no_row() -> None:

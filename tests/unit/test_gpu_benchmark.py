@@ -36,7 +36,7 @@ def make_row(ours: float = 0.51, torch: float = 0.75) -> dict[str, Any]:
         "host": {way: [time + 1 for time in times] for way, times in single.items() if way != "TensorRT"},
         "error": {"largest": 1e-3, "of": 2.0, "norm": 5e-4},
         "work": {"flops": 10**11, "least_bytes": 10**8, "most_bytes": 10**9},
-        "first": {"cuda": 0.3, "load": 0.1, "calls": [0.05, *[0.002] * 9]},
+        "first": {"cuda": 0.3, "load": 0.1, "opening": 0.02, "calls": [0.05, *[0.002] * 9]},
     }
 
 
@@ -72,7 +72,7 @@ def test_the_section_has_a_verdict_for_every_target() -> None:
     assert "| 100.0 [100.0, 100.0] | missed |" in text
     assert "2 rows: 1.36 [1.36, 1.36] (target at least 1.3: met)" in text
     assert "The least: ResNet-50 8, 1.25 [1.25, 1.25] (target at least 0.9: met)" in text
-    assert "| ResNet-50 | 1 | 0.30 | 0.10 | 50.0 | 2.000 | met |" in text
+    assert "| ResNet-50 | 1 | 0.30 | 0.10 | 50.0 | 20.0 | 30.0 | 2.000 | met |" in text
     assert "| ResNet-50 | 1 | 100.0 | 100 | 1000 | 0.200 | 49 % | 0.500 | 122 % | arithmetic |" in text
     assert "contiguous 41 |" in text
     assert "Hopper is not on the vendor's list" in text

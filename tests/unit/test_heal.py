@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import logging
 import pathlib
 from typing import Any
@@ -20,11 +21,12 @@ from beforehand.accuracy.heal import Healer, Tools
 from beforehand.accuracy.list_parts import list_parts
 from beforehand.backends.openvino import OpenVinoBackend
 from beforehand.build_engines.build_all import BuildHooks
+from beforehand.build_engines.follow_healed import find_uncompared
 from beforehand.build_engines.plan_engines import make_spec
 from beforehand.errors import AccuracyError, OptionValueError, PrecisionError
-from beforehand.records import Accuracy, Engine, OutputAccuracy, ShapeSet
+from beforehand.records import Accuracy, Engine, OutputAccuracy, PartSearch, ShapeSet
 from beforehand.store.layout import find_manifest
-from beforehand.store.manifest import read_manifest
+from beforehand.store.manifest import decode_engine, encode_engine, read_manifest
 
 WIDTH = 64
 SAMPLES = [np.random.default_rng(seed).normal(size=(8, WIDTH)).astype(np.float32) for seed in (1, 2)]
@@ -148,6 +150,42 @@ def test_an_overflow_in_float16_is_caught_and_healed_and_saved(
     assert np.abs(found - expected.numpy()).max() < 0.02
 
 
+def test_what_was_healed_in_one_half_precision_is_not_built_in_the_other_without_a_word(
+    overflowing: pathlib.Path, tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """FP16 is BF16 on a CPU that has that alone."""
+    need("FP16")
+    backend, here = OpenVinoBackend(), OpenVinoBackend().describe_target("")
+    lower = f"{here.partition('+')[0]}+avx512_bf16"
+    try:
+        backend.describe_target(lower)
+    except OptionValueError as error:
+        pytest.skip(str(error))
+    converter = convert(overflowing, precision_mode="FP16")
+    [healed] = converter.build(lambda: SAMPLES)
+    converter.save(tmp_path / "saved")
+    caplog.clear()
+    [added] = beforehand.add_target(tmp_path / "saved", lower, progress="off")
+    assert (added.precision, added.target, added.kept) == ("BF16", lower, healed.kept)
+    reason = f"it runs in BF16; at the conversion engines of {added.segment} were compared in FP16"
+    told = [record.getMessage() for record in caplog.records if "is not compared" in record.getMessage()]
+    assert len(told) == 1
+    assert reason in told[0]
+    assert "What was put back to a higher precision there is put back in it." in told[0]
+    assert "precision_mode='BF16'" in told[0]
+    manifest = read_manifest(find_manifest(tmp_path / "saved"))
+    assert {e.target: e.accuracy and e.accuracy.not_compared for e in manifest.engines} == {here: "", lower: reason}
+    # The other way round: what was compared in BF16 is built in it where both are to be had.
+    other = dataclasses.replace(
+        manifest, engines=tuple(dataclasses.replace(e, precision="BF16") for e in manifest.engines)
+    )
+    spec = make_spec(other, 0, healed.shapes, backend, target="")
+    assert (spec.precision, spec.kept, find_uncompared(spec, other)) == ("BF16", healed.kept, "")
+    # Where nothing was put back, each target has its own precision.
+    plain = dataclasses.replace(other, engines=tuple(dataclasses.replace(e, kept=()) for e in other.engines))
+    assert make_spec(plain, 0, healed.shapes, backend, target="").precision == "FP16"
+
+
 def test_a_cancellation_in_bfloat16_is_healed_with_as_little_as_can_be(
     cancelling: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
@@ -161,6 +199,11 @@ def test_a_cancellation_in_bfloat16_is_healed_with_as_little_as_can_be(
     assert healed.accuracy is not None
     assert healed.precision == "BF16"
     assert healed.accuracy.max_rel <= 0.05
+    search = healed.accuracy.search
+    assert search is not None
+    assert search.is_minimal
+    assert len(healed.accuracy.put_back) < search.parts
+    assert search.rebuilds <= converter.options.max_rebuilds
     assert {"first", "second"} <= set(healed.accuracy.put_back)
     check_minimal(converter, healed, 0.05)
     converter.save(tmp_path / "saved")
@@ -208,6 +251,8 @@ def test_a_metric_that_drops_too_far_is_healed(cancelling: pathlib.Path, caplog:
     assert converter.engines == (engine,)
     assert engine.accuracy is not None
     assert {"first", "second"} <= set(engine.accuracy.put_back)
+    assert engine.accuracy.search is not None
+    assert engine.accuracy.search.is_minimal
     assert "the metric is kept with" in caplog.text
     model = converter._converted[3].make_model(converter.signatures[0])  # type: ignore[index]
     assert converter._converted[3]._runtime.list_stats()["engines"][0]["engine_calls"] == 0  # type: ignore[index]
@@ -322,6 +367,20 @@ def test_the_most_sensitive_part_is_tried_first_and_what_helped_helps_the_next_e
     assert second is not None
     assert second.kept == ("p7/op",)
     assert made.built == [("p7/op",)]
+
+
+def test_an_error_that_comes_from_everywhere_is_told_not_to_be_minimal() -> None:
+    made = Made({f"p{place}": 0.1 for place in range(60)})
+    healed = Healer(made.tools, 1.0, 20).heal(make_engine("planned"), "too far off")
+    assert healed is not None
+    assert healed.accuracy is not None
+    assert healed.accuracy.search == PartSearch(60, 20, is_minimal=False)
+    assert "(perhaps more than are needed: 20 rebuilds did not tell)" in healed.accuracy.describe()
+    written = decode_engine(json.loads(json.dumps(encode_engine(healed))))
+    assert written.accuracy == healed.accuracy
+    old = encode_engine(healed)
+    del old["accuracy"]["search"]
+    assert decode_engine(old).accuracy == dataclasses.replace(healed.accuracy, search=None)
 
 
 def test_an_engine_in_float32_has_nothing_to_be_put_back() -> None:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import tensorflow as tf
 
@@ -176,3 +177,23 @@ def test_a_node_that_cannot_be_written_is_named(tmp_path: pathlib.Path) -> None:
 if __name__ == "__main__":
     found = lower(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]))
     print(json.dumps({"digest": found.digest, "files": hash_files(pathlib.Path(sys.argv[2]))}))
+
+
+def test_a_convolution_keeps_its_layers_name_where_a_bias_or_a_norm_is_joined_to_it(tmp_path: pathlib.Path) -> None:
+    """tf2onnx makes such a node anew, without the name. By it, parts of a model are told to people (accuracy/list_parts.py)."""
+    small = np.random.default_rng(2).normal(0, 0.1, (1, 1, 24, 24)).astype(np.float32)
+
+    def function(module: Any, x: Any) -> Any:
+        for place, name in enumerate(("first", "second", "first")):  # the first one is called twice
+            with tf.name_scope(f"{name}_{place}"):
+                x = tf.nn.relu(tf.nn.conv2d(x, getattr(module, name), 1, "SAME") + module.shift)
+        with tf.name_scope("large"):
+            return tf.nn.relu(tf.nn.conv2d(x, module.large, 1, "SAME") * module.scale + module.scale)
+
+    variables = {"first": small, "second": small + 1, "shift": small[0, 0, 0], "large": LARGE}
+    save_model(tmp_path / "source", function, **variables, scale=np.ones(80, np.float32))
+    segment = lower(tmp_path / "source", tmp_path / "lowered")
+    nodes = onnx.load(segment.onnx_file, load_external_data=False).graph.node
+    scopes = [node.name.rpartition("/")[0].rpartition("/")[2] for node in nodes if node.op_type == "Conv"]
+    assert scopes == ["first_0", "second_1", "first_2", "large"]
+    assert all("/" in node.name for node in nodes if node.op_type != "Transpose")

@@ -70,6 +70,7 @@ OPTIONAL = (
     "quantized_sha256",
     "accuracy",
     "left_native",
+    "speed",
     "weight_bytes",
     "whole",
     "policies",

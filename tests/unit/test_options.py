@@ -25,6 +25,7 @@ OTHER_VALUES: dict[str, tuple[Any, bool]] = {
     "max_error": (0.01, False),
     "max_rebuilds": (3, False),
     "on_inaccurate": ("error", False),
+    "min_speedup": (None, False),
     "on_unseen_shape": ("build", False),
     "on_mismatch": ("error", False),
     "performance_hint": ("throughput", False),
@@ -64,7 +65,7 @@ def test_every_option_has_a_meaning_that_is_a_sentence_and_says_who_honours_it(f
 @pytest.mark.parametrize(
     ("values", "text"),
     [
-        ({"precision_mode": "FP8"}, "BH102 precision_mode is 'FP8'. Try: one of FP32, TF32, FP16, BF16, INT8."),
+        ({"precision_mode": "FP8"}, "BH102 precision_mode is 'FP8'. Try: one of FP32, TF32, FP16, BF16, INT8, auto."),
         (
             {"minimum_segment_size": 0},
             "BH102 minimum_segment_size is 0. Try: 1 or more, or -1 to leave the whole graph native.",

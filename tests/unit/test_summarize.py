@@ -145,6 +145,7 @@ def test_plain_data_survive_json() -> None:
         "precision_asked": "FP32",
         "precision_run": "FP32",
         "accuracy": "",
+        "speed": "",
     }
 
 
@@ -158,6 +159,11 @@ def test_a_precision_that_is_not_the_one_asked_for_is_told_after_the_table() -> 
 
 def test_how_engines_compare_with_tensorflow_is_told_after_the_table() -> None:
     plain = format_summary(make_summary([make_segment()], 5, "CPU"))
-    summary = make_summary([make_segment()], 5, "CPU", accuracy_note="1 of 1 engines compared")
-    assert format_summary(summary) == [*plain, "[*] Accuracy: 1 of 1 engines compared\n"]
+    summary = make_summary([make_segment()], 5, "CPU", notes=("1 of 1 engines compared", "1 of 1 timed"))
+    assert format_summary(summary) == [
+        *plain,
+        "[*] Accuracy: 1 of 1 engines compared\n",
+        "[*] Speed: 1 of 1 timed\n",
+    ]
+    assert summary.to_dict()["speed"] == "1 of 1 timed"
     assert summary.to_dict()["accuracy"] == "1 of 1 engines compared"

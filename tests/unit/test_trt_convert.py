@@ -107,7 +107,8 @@ def test_parameters_order_and_defaults_are_those_of_tf_trt() -> None:
     ]
 
 
-def test_defaults_convert_one_signature_and_bound_nothing() -> None:
+def test_defaults_convert_one_signature_and_bound_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("BEFOREHAND_MIN_SPEEDUP")
     assert read_passed() == {
         "source": "model",
         "tags": ("serve",),
@@ -118,10 +119,28 @@ def test_defaults_convert_one_signature_and_bound_nothing() -> None:
         "on_unseen_shape": "build",
         "use_dynamic_shape": False,
         "serve_smaller_batches": True,
+        "min_speedup": None,
     }
 
 
-def test_every_parameter_is_passed_on_by_position() -> None:
+def test_engines_slower_than_tensorflow_are_left_out_where_the_environment_asks_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """TF-TRT never left one out."""
+    monkeypatch.setenv("BEFOREHAND_MIN_SPEEDUP", "1.5")
+    assert read_passed()["min_speedup"] == 1.5
+
+
+def test_the_fastest_precision_may_be_asked_for_with_samples_or_without() -> None:
+    assert read_passed(precision_mode="auto")["precision_mode"] == "auto"
+    converter = trt.TrtGraphConverterV2("model", precision_mode="auto")
+    converter.convert()
+    converter = trt.TrtGraphConverterV2("model", precision_mode="auto")
+    converter.convert(list)
+
+
+def test_every_parameter_is_passed_on_by_position(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("BEFOREHAND_MIN_SPEEDUP")
     trt.TrtGraphConverterV2("model", ["serve", "gpu"], "detect", True, "optimal", 1 << 20, "fp16", 5, 7, False, False)
     assert StubConverter.made[-1].arguments == {
         "source": "model",
@@ -135,6 +154,7 @@ def test_every_parameter_is_passed_on_by_position() -> None:
         "maximum_cached_engines": 7,
         "use_calibration": False,
         "on_unseen_shape": "native",
+        "min_speedup": None,
     }
 
 

@@ -168,8 +168,17 @@ def test_converter_options_leave_tf_trts_defaults_out() -> None:
         "precision_mode": "FP16",
         "minimum_segment_size": 3,
         "use_calibration": True,
+        "max_engines": 20,
         "on_unseen_shape": "build",
     }
+
+
+@pytest.mark.parametrize(("value", "kept"), [("3", 3), ("0", 0), ("-1", 0), ("many", 20)])
+def test_the_number_of_segments_is_bounded_by_tf_trts_variable(
+    monkeypatch: pytest.MonkeyPatch, value: str, kept: int
+) -> None:
+    monkeypatch.setenv("TF_TRT_MAX_ALLOWED_ENGINES", value)
+    assert trt.make_converter_options(trt.TrtConversionParams())["max_engines"] == kept
 
 
 @pytest.mark.parametrize(

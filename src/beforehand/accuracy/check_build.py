@@ -54,9 +54,14 @@ class BuildChecker:
         self._samples: list[SegmentSample] | None = None
         self._inputs = {spec.name for spec in signature.inputs}
 
+    @property
+    def kept(self) -> KeptSamples:
+        """The samples of the signature."""
+        return self._kept
+
     def check(self, engines: Sequence[Engine]) -> Checked:
         """Each engine with its `accuracy`; told in one line of the log, and a WARNING for each that is over or doubtful."""
-        if not self._kept.most or not engines:
+        if not self._options.compare_samples or not engines:
             return Checked(tuple(engines), ())
         compared = tuple(dataclasses.replace(engine, accuracy=self.compare(engine)) for engine in engines)
         excesses = []
@@ -66,7 +71,7 @@ class BuildChecker:
             if reason:
                 excesses.append(Excess(engine, reason))
             elif self._options.max_error is None:
-                _tell_doubts(engine)
+                tell_doubts(engine)
         checked = Checked(compared, tuple(excesses))
         _log.info("%s", summarize_accuracy(checked.engines))
         return checked
@@ -100,7 +105,8 @@ class BuildChecker:
         return add_ends(self._live, engine, chosen, own=names <= self._inputs)
 
 
-def _tell_doubts(engine: Engine) -> None:
+def tell_doubts(engine: Engine) -> None:
+    """A WARNING, where an engine for which there is no budget is not as near to TensorFlow as it should be."""
     doubts = find_doubts(engine.accuracy)
     if doubts:
         drawn = " (on inputs drawn at random)" if engine.accuracy is not None and engine.accuracy.is_drawn else ""

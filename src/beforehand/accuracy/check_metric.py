@@ -11,7 +11,7 @@ from typing import Any
 from beforehand.accuracy.heal import Tools
 from beforehand.accuracy.search import search_parts
 from beforehand.errors import OptionValueError
-from beforehand.records import Engine, list_some
+from beforehand.records import Engine, PartSearch, list_some
 
 _log = logging.getLogger("beforehand")
 Metric = Callable[[Any], float]
@@ -105,7 +105,7 @@ def heal_by_metric(
         tried = [rebuild(engine, chosen) for engine in engines]
         return None not in tried and holds([engine for engine in tried if engine is not None])
 
-    found = search_parts(tuple(parts), try_set, most)
+    found = search_parts(tuple(parts), try_set, most, is_ranked=False)
     if found.parts is None:
         _log.warning(
             "no set of %d parts in a higher precision keeps the metric, after %d trials", len(parts), found.trials
@@ -116,9 +116,17 @@ def heal_by_metric(
         "the metric is kept with %d of %d parts in a higher precision, %s, after %d trials: %s",
         len(found.parts), len(parts), least, found.trials, list_some(found.parts),
     )  # fmt: skip
+    told = PartSearch(len(parts), found.trials, found.is_minimal)
     healed = [rebuild(engine, frozenset(found.parts)) for engine in engines]
     keys = {engine.key for engine in (*engines, *healed) if engine is not None}
     for other in made.values():
         if other is not None and other.key not in keys:
             tools.discard(other)
-    return [engine for engine in healed if engine is not None]
+    return [_tell_search(engine, told) for engine in healed if engine is not None]
+
+
+def _tell_search(engine: Engine, search: PartSearch) -> Engine:
+    """Engines of which nothing was put back stay as they are."""
+    if engine.accuracy is None or not engine.accuracy.put_back:
+        return engine
+    return dataclasses.replace(engine, accuracy=dataclasses.replace(engine.accuracy, search=search))

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from beforehand.accuracy.judge import find_budget, find_excess
 from beforehand.accuracy.search import Found, search_parts
-from beforehand.records import Accuracy, Engine, list_some
+from beforehand.records import Accuracy, Engine, PartSearch, list_some
 
 _log = logging.getLogger("beforehand")
 # Nothing is higher than float32.
@@ -57,20 +57,23 @@ class Healer:
         found = dataclasses.replace(self._search(engine, tuple(parts), trials), trials=trials.count)
         _tell(engine, reason, found, len(parts))
         healed = trials.take(found.parts)
-        if healed is not None and found.parts is not None:
-            self._helped[engine.segment_index] = found.parts
-        return healed
+        if healed is None or healed.accuracy is None or found.parts is None:
+            return None
+        self._helped[engine.segment_index] = found.parts
+        search = PartSearch(len(parts), found.trials, found.is_minimal)
+        return dataclasses.replace(healed, accuracy=dataclasses.replace(healed.accuracy, search=search))
 
     def _search(self, engine: Engine, parts: tuple[str, ...], trials: _Trials) -> Found:
         guess = [part for part in self._helped.get(engine.segment_index, ()) if part in parts]
         if guess and self._most > 1 and trials.holds(frozenset(guess)):
             return search_parts(guess, trials.holds, self._most - trials.count, trials.results)
-        order = parts
-        if 1 < len(parts) <= self._most // 2:
+        order, is_ranked = parts, 1 < len(parts) <= self._most // 2
+        if is_ranked:
             # The error of each alone: all others put back.
             alone = {part: trials.measure(frozenset(parts) - {part}) for part in parts}
             order = tuple(sorted(parts, key=alone.__getitem__, reverse=True))
-        return search_parts(order, trials.holds, self._most - trials.count, trials.results)
+        left = self._most - trials.count
+        return search_parts(order, trials.holds, left, trials.results, is_ranked=is_ranked)
 
 
 class _Trials:

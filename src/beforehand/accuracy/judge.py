@@ -7,6 +7,9 @@ from beforehand.records import Accuracy
 # Of FP32 engines with no budget given, by measurement (docs/accuracy.md): a wrong translation is beyond it, the noise of models
 # that magnify rounding is not.
 DEFAULT_MAX_ERROR = {"FP32": 0.1}
+# Of all engines where `precision_mode="auto"` may choose another. Of trained models in INT8 (docs/precision.md) those that lost nothing
+# were off by 0.08 and 0.09 at most, the one that lost 2 points by 0.31, with a cosine of 0.95.
+AUTO_MAX_ERROR = 0.1
 LEAST_COSINE = 0.99
 LEAST_TOP1 = 0.99
 MOST_UNEQUAL = 0.01
@@ -39,3 +42,24 @@ def find_doubts(accuracy: Accuracy | None) -> tuple[str, ...]:
         or (output.top1 is not None and output.top1 < LEAST_TOP1)
         or (output.unequal is not None and output.unequal > MOST_UNEQUAL)
     )
+
+
+def find_auto_excess(accuracy: Accuracy | None, max_error: float | None) -> str:
+    """Why `precision_mode="auto"` may not take an engine; empty if it may.
+
+    Without a budget of the user's the cosine of each output counts too, and whole numbers that are not equal. Top-1 does not: of the
+    few rows of a comparison it is all or nothing.
+    """
+    if accuracy is None or not accuracy.outputs:
+        return f"not compared: {accuracy.not_compared if accuracy is not None else 'nobody tried'}"
+    excess = find_excess(accuracy, max_error or AUTO_MAX_ERROR)
+    if excess or max_error:
+        return excess
+    for output in accuracy.outputs:
+        if output.unequal is None and output.cosine < LEAST_COSINE:
+            return (
+                f"the cosine of its output {output.name} with TensorFlow's is {output.cosine:.4f}, below {LEAST_COSINE}"
+            )
+        if output.unequal is not None and output.unequal > MOST_UNEQUAL:
+            return f"{100 * output.unequal:.1f}% of the whole numbers of its output {output.name} are not TensorFlow's"
+    return ""

@@ -11,6 +11,7 @@ import numpy as np
 from beforehand.accuracy.draw_inputs import draw_inputs
 from beforehand.accuracy.keep_samples import KeptSamples, has_values
 from beforehand.records import Engine, Shape, Signature
+from beforehand.saved_model.check_sample import Sample
 
 if TYPE_CHECKING:
     from beforehand.live_model import LiveModel, SegmentSample
@@ -26,8 +27,7 @@ def observe_segments(live: LiveModel, signature: Signature, kept: KeptSamples) -
     """
     found: list[SegmentSample] = []
     for sample in kept.samples:
-        tries = [(sample, False)] if has_values(sample) else [(draw_inputs(sample), True), (sample, True)]
-        for given, is_drawn in tries:
+        for given, is_drawn in list_tries(sample):
             try:
                 observed = live.observe(signature, given, kept.most)
             except Exception as error:  # noqa: BLE001 (of TensorFlow, whose classes are many; the next one is tried)
@@ -36,6 +36,11 @@ def observe_segments(live: LiveModel, signature: Signature, kept: KeptSamples) -
             found += [dataclasses.replace(item, is_drawn=is_drawn) for item in observed]
             break
     return found
+
+
+def list_tries(sample: Sample) -> list[tuple[Sample, bool]]:
+    """What to run for a sample until TensorFlow can run it, and whether that is drawn: itself, if it is more than its shapes."""
+    return [(sample, False)] if has_values(sample) else [(draw_inputs(sample), True), (sample, True)]
 
 
 def add_ends(live: LiveModel, engine: Engine, samples: list[SegmentSample], own: bool) -> list[SegmentSample]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from beforehand.accuracy.settle_build import Excess
-from beforehand.records import Engine, LeftNative
+from beforehand.records import Engine, EngineSpeed, LeftNative
 from beforehand.report.summarize_accuracy import summarize_accuracy
+from beforehand.report.summarize_speed import summarize_calls, summarize_speed
 
 Place = tuple[int, str]  # segment and key: equal segments have equal keys
 
@@ -16,6 +17,7 @@ class UsedEngines:
         self._used: dict[Place, Engine] = {}
         self._replaced: dict[Place, Engine] = {}
         self._left_out: dict[Place, Excess] = {}
+        self._signatures: dict[str, EngineSpeed] = {}  # by what was called
 
     @property
     def engines(self) -> tuple[Engine, ...]:
@@ -46,16 +48,31 @@ class UsedEngines:
         self.drop(excess.engine)
         self._left_out[_place(excess.engine)] = excess
 
+    def note_signature(self, called: str, speed: EngineSpeed) -> None:
+        """Remember how fast a whole signature is, for the summary."""
+        self._signatures[called] = speed
+
     def list_left_native(self) -> list[LeftNative]:
         """For the manifest: shapes of engines that were left out, and why."""
         return [
-            LeftNative(item.engine.segment_index, item.engine.shapes, item.reason) for item in self._left_out.values()
+            LeftNative(item.engine.segment_index, item.engine.shapes, item.reason, item.engine.speed)
+            for item in self._left_out.values()
         ]
 
     def describe_accuracy(self) -> str:
         """A line for the summary."""
-        left = [f"{item.describe()}: left in TensorFlow" for item in self._left_out.values()]
+        left = [f"{item.describe()}: left in TensorFlow" for item in self._left_out.values() if not _is_slow(item)]
         return "; ".join(text for text in (summarize_accuracy(self.engines), *left) if text)
+
+    def describe_speed(self) -> str:
+        """A line for the summary."""
+        left = [f"{item.describe()}: left in TensorFlow" for item in self._left_out.values() if _is_slow(item)]
+        told = summarize_speed(self.engines), *left, summarize_calls(self._signatures)
+        return "; ".join(text for text in told if text)
+
+
+def _is_slow(excess: Excess) -> bool:
+    return excess.engine.speed is not None and not excess.engine.speed.kept
 
 
 def _place(engine: Engine) -> Place:

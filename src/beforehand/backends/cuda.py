@@ -86,7 +86,37 @@ class Event:
 
     def __del__(self) -> None:
         with contextlib.suppress(CudaError, TypeError, AttributeError):  # the process ends, and CUDA with it
-            check("cudaEventDestroy", self._event)
+            event, self._event = self._event, 0  # no event: who still has it gets an error of CUDA's
+            check("cudaEventDestroy", event)
+
+
+class Stream:
+    """A CUDA stream that does not wait for the default one.
+
+    Python calls the finalizers of what goes in a cycle in any order, and a handle that was destroyed may crash CUDA. So a
+    closed stream has the number of the default one: who finds it closed waits for nothing that is not done.
+
+    Attributes:
+        handle: Its number.
+    """
+
+    def __init__(self) -> None:
+        self.handle = int(check("cudaStreamCreateWithFlags", import_runtime().cudaStreamNonBlocking))
+
+    def wait(self) -> None:
+        """Return once all work put into it is done."""
+        check("cudaStreamSynchronize", self.handle)
+
+    def close(self) -> None:
+        """Wait, and destroy it; nothing where that was done."""
+        if self.handle:
+            self.wait()
+            handle, self.handle = self.handle, 0
+            check("cudaStreamDestroy", handle)
+
+    def __del__(self) -> None:
+        with contextlib.suppress(CudaError, TypeError, AttributeError):  # the process ends, and CUDA with it
+            self.close()
 
 
 def is_idle(stream: int) -> bool:

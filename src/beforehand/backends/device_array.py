@@ -34,7 +34,7 @@ class OutputMemory:
 class OutputPool:
     """Memory for outputs of calls on one stream. What comes back is given out again once its readers' streams are done."""
 
-    def __init__(self, stream: Any) -> None:
+    def __init__(self, stream: cuda.Stream) -> None:
         self._stream = stream
         self._free: dict[int, list[int]] = {}
         self._event: cuda.Event | None = None
@@ -66,15 +66,15 @@ class OutputPool:
                     continue
                 self._event = self._event or cuda.Event()
                 self._event.record(reader)
-                self._event.hold_back(self._stream)
+                self._event.hold_back(self._stream.handle)
             self._free.setdefault(memory.size, []).append(memory.address)
         except (cuda.CudaError, TypeError, AttributeError):  # the process ends, and CUDA with it
             pass
 
     def close(self) -> None:
-        """Give back what is free now; the rest when it comes back. The stream may go afterwards."""
+        """Give back what is free now; the rest when it comes back."""
         self._closed = True
-        cuda.check("cudaStreamSynchronize", self._stream)
+        self._stream.wait()
         for address in (address for addresses in self._free.values() for address in addresses):
             cuda.check("cudaFree", address)
         self._free = {}

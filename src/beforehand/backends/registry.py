@@ -7,6 +7,7 @@ from typing import cast
 
 from beforehand.backends.protocol import Backend
 from beforehand.errors import BackendError
+from beforehand.options import suggest
 
 # name: "module:class"; the first is the default. The module is imported when the backend is first asked for.
 BACKENDS = {
@@ -27,7 +28,7 @@ def find_backend(name: str) -> Backend:
         BackendError: BH701, there is none of that name.
     """
     if name not in BACKENDS:
-        raise BackendError(f"there is no backend {name!r}", advice="one of " + ", ".join(list_backends()))
+        raise BackendError(f"there is no backend {name!r}", advice=suggest(name, list_backends()))
     if name not in _made:
         module, _, cls = BACKENDS[name].partition(":")
         _made[name] = cast("Backend", getattr(importlib.import_module(module), cls)())

@@ -59,11 +59,10 @@ class TensorRtContext:
     """
 
     def __init__(self, trt: Any, context: Any, inputs: Specs, outputs: Specs, read_error: Callable[[], str]) -> None:
-        runtime = cuda.import_runtime()
         self._trt, self._context, self._read_error = trt, context, read_error
         self.inputs, self.outputs = inputs, outputs
-        self.stream = cuda.check("cudaStreamCreateWithFlags", runtime.cudaStreamNonBlocking)
-        self.handle = int(self.stream)
+        self.stream = cuda.Stream()
+        self.handle = self.stream.handle
         self.found: list[tuple[int, ...]] = []
         self.sizes: tuple[tuple[str, int], ...] = ()
         self.computed: dict[str, DeviceBuffer] = {}
@@ -76,7 +75,7 @@ class TensorRtContext:
         self._applied: Shapes | None = None
         self._plans: dict[Shapes, _Plan] = {}
         self._warm: set[Shapes] = set()  # run before: nothing is compiled any more
-        self._graphs = Graphs(self.stream)
+        self._graphs = Graphs(self.handle)
         self._last: int | None = None  # handle of the stream of the last run
         self._done, self._before = cuda.Event(), cuda.Event()
 
@@ -169,7 +168,7 @@ class TensorRtContext:
         """Without a graph, in our own stream, as TensorRT does not want the default one."""
         if stream != self.handle:
             self._before.record(stream)
-            self._before.hold_back(self.stream)
+            self._before.hold_back(self.handle)
         self._execute()
         if self._allocators:
             self.wait()
@@ -177,7 +176,7 @@ class TensorRtContext:
                 if name in self._allocators:
                     self.found[index] = self._allocators[name].shape
         elif stream != self.handle:
-            self._before.record(self.stream)
+            self._before.record(self.handle)
             self._before.hold_back(stream)
         if self._shapes is not None and self._scratch is not None:
             with CALLING:
@@ -204,17 +203,27 @@ class TensorRtContext:
 
     def wait(self) -> None:
         """Return once all work in its own stream is done."""
-        cuda.check("cudaStreamSynchronize", self.stream)
+        self.stream.wait()
 
     def __del__(self) -> None:
-        with contextlib.suppress(cuda.CudaError, TypeError, AttributeError):  # the process ends, and CUDA with it
-            if self._last is not None:
-                self.enter(self.handle)
-            self.wait()
+        """In a cycle, Python may have finalized the stream and the events before."""
+        ends = contextlib.suppress(cuda.CudaError, TypeError, AttributeError)  # the process ends, and CUDA with it
+        with ends:
+            self._wait_for_last()
+        with ends:
             self._graphs.close()
-            with CALLING:
-                del self._context  # before what it uses
-            cuda.check("cudaStreamDestroy", self.stream)
+        with ends, CALLING:
+            del self._context  # before what it uses
+        with ends:
+            self.stream.close()
+
+    def _wait_for_last(self) -> None:
+        try:
+            if self._last not in (None, self.handle):
+                self.enter(self.stream.handle)
+            self.wait()
+        except cuda.CudaError:  # the event is gone
+            cuda.check("cudaDeviceSynchronize")
 
 
 def _make_allocator(trt: Any, buffer: DeviceBuffer) -> Any:

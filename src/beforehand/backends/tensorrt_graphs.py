@@ -20,7 +20,7 @@ class Graphs:
         stream: Not the default stream, which cannot be captured.
     """
 
-    def __init__(self, stream: Any) -> None:
+    def __init__(self, stream: int) -> None:
         self._stream = stream
         self._kept: dict[Hashable, Any] = {}
         self._fails = False

@@ -69,7 +69,7 @@ class HostCalls:
             context.copy(
                 target + piece.start, source + piece.start, piece.stop - piece.start, self._to_host, context.handle
             )
-            event.record(context.stream)
+            event.record(context.handle)
         copies: list[Future[None]] = []
         for (name, piece), event in zip(pieces, self._events, strict=False):
             event.wait()

@@ -13,7 +13,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from beforehand.benchmark.check_steady import find_load, judge_steady, time_loop
-from beforehand.benchmark.describe_host import describe_host
 from beforehand.benchmark.list_samples import find_signature, list_samples
 from beforehand.benchmark.open_way import NATIVE, OF_SOURCE, WAYS
 from beforehand.benchmark.records import Bench, CallRow, ColdRow
@@ -23,6 +22,7 @@ from beforehand.benchmark.way_process import Job, WayProcess
 from beforehand.errors import NoSamplesError, OptionValueError, SourceNotFoundError
 from beforehand.options import check_names
 from beforehand.records import Signature
+from beforehand.report.describe_machine import describe_machine
 from beforehand.report.list_versions import list_versions
 from beforehand.store import atomic, layout
 from beforehand.store.manifest import find_manifest, read_manifest
@@ -131,7 +131,7 @@ def bench(
             folders = _list_folders(path, source, pathlib.Path(scratch), has_engines=bool(manifest.engines))
             cold = _time_cold(folders, chosen, drawn[0], wanted, pathlib.Path(scratch))
     found = Bench(
-        when=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"), machine=describe_host(),
+        when=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"), machine=dict(describe_machine()),
         versions=list_versions(), rows=tuple(rows), cold=tuple(cold), steady=judge_steady(before, time_loop(), load),
         notes=_list_notes(drawn, source),
     )  # fmt: skip

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 from collections.abc import Iterable, Mapping
 
 from beforehand.backends.protocol import Backend
-from beforehand.options import Options
+from beforehand.build_engines.follow_healed import follow_healed
+from beforehand.errors import PrecisionError
+from beforehand.options import AUTO, Options
 from beforehand.records import EngineSpec, LoweredSegment, Manifest, ShapeSet
 from beforehand.store import layout
 from beforehand.store.hashing import hash_data
 
 _log = logging.getLogger("beforehand")
 # Raised when the same parts come to another engine, because a backend is asked otherwise.
-_RECIPE = 3
+_RECIPE = 4
 INT8, _EXACT = "INT8", "FP32"
 # Options that stand in the key as what they came to: the target "" is this machine's, and has its key; FP16 on a CPU that
 # computes in BF16 is BF16.
@@ -92,7 +95,10 @@ def make_spec(
     if target is not None:
         asked["target"] = target
     described = backend.describe_target(asked["target"])
-    precision = backend.resolve_precision(asked["precision_mode"], described)
+    mode = asked["precision_mode"]
+    if mode == AUTO:
+        mode = _find_taken(manifest, segment, shapes, backend, described)
+    precision = backend.resolve_precision(mode, described)
     quantized = source.quantized_sha256 if precision == INT8 else ""
     spec = EngineSpec(
         segment=manifest.segments[segment].name,
@@ -114,7 +120,7 @@ def make_spec(
         kernels=backend.describe_kernels(described),
         quantized=quantized,
     )
-    spec = _follow_healed(spec, manifest)
+    spec = follow_healed(spec, manifest, backend)
     return dataclasses.replace(spec, key=make_key(spec))
 
 
@@ -123,17 +129,17 @@ def _find_precision(precision: str, quantized: str, backend: Backend, target: st
     return backend.resolve_rest(target) if precision == INT8 and not quantized else precision
 
 
-def _follow_healed(spec: EngineSpec, manifest: Manifest) -> EngineSpec:
-    """With what was put back to a higher precision in the segment's engine for the same shapes, else in one for others.
+def _find_taken(manifest: Manifest, segment: int, shapes: ShapeSet, backend: Backend, target: str) -> str:
+    """What precision_mode "auto" came to for these shapes, else for others of the segment, where `target` has it; else FP32.
 
-    That was found by a comparison when the model was converted, which nobody can make again of the saved model.
+    That was measured when the model was converted; nothing is measured now.
     """
-    engines = [engine for engine in manifest.engines if engine.segment_index == spec.segment_index]
-    found = [engine for engine in engines if engine.shapes == spec.shapes] or engines
-    if any(engine.precision == _EXACT and engine.backend == spec.backend for engine in found):
-        return dataclasses.replace(spec, precision=_EXACT)
-    kept = (engine.kept for engine in found if engine.kept and engine.precision == spec.precision)
-    return dataclasses.replace(spec, kept=next(kept, ()))
+    engines = [engine for engine in manifest.engines if engine.segment_index == segment]
+    for engine in [engine for engine in engines if engine.shapes == shapes] or engines:
+        with contextlib.suppress(PrecisionError):
+            backend.resolve_precision(engine.precision, target)
+            return engine.precision
+    return _EXACT
 
 
 def make_key(spec: EngineSpec) -> str:
@@ -159,5 +165,5 @@ def make_key(spec: EngineSpec) -> str:
 
 def tell_precision(asked: str, found: str, target: str) -> None:
     """Say it where engines run in another precision than the one asked for."""
-    if asked != found:
+    if asked not in (found, AUTO):
         _log.warning("precision_mode %s runs in %s on %s, which has no %s arithmetic", asked, found, target, asked)

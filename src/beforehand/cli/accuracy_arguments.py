@@ -11,7 +11,7 @@ from beforehand.options import ON_INACCURATE, Options
 def add_accuracy_arguments(parser: argparse.ArgumentParser) -> None:
     """Add them; docs/accuracy.md says what each is measured by."""
     default = Options()
-    add = parser.add_argument_group("how accurate engines must be").add_argument
+    add = parser.add_argument_group("how accurate and how fast engines must be").add_argument
     add(
         "--max-error", metavar="X", type=float, default=default.max_error,
         help="most that an output may differ from TensorFlow's, by its largest magnitude (default: 0.1 for FP32, else none)",
@@ -28,6 +28,11 @@ def add_accuracy_arguments(parser: argparse.ArgumentParser) -> None:
         "--max-rebuilds", metavar="N", type=int, default=default.max_rebuilds,
         help="how often an engine beyond that is built again, with parts in a higher precision (default: %(default)s)",
     )  # fmt: skip
+    add(
+        "--min-speedup", metavar="X", type=float,
+        help="how many times as fast as TensorFlow an engine must be, or TensorFlow answers; 0 times nothing "
+        f"(default: {default.min_speedup})",
+    )  # fmt: skip
 
 
 def read_accuracy_options(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -37,4 +42,5 @@ def read_accuracy_options(arguments: argparse.Namespace) -> dict[str, Any]:
         "on_inaccurate": arguments.on_inaccurate,
         "compare_samples": arguments.compare_samples,
         "max_rebuilds": arguments.max_rebuilds,
+        **({} if arguments.min_speedup is None else {"min_speedup": arguments.min_speedup}),
     }

@@ -23,6 +23,7 @@ from beforehand.cli.format_inspection import format_table
 from beforehand.cli.format_plan import format_plan
 from beforehand.cli.progress import format_bytes, show_progress
 from beforehand.progress.choose import choose_progress
+from beforehand.report.write_report import refresh_report
 from beforehand.store.cache_folder import CacheFolder
 from beforehand.targets import add_target, plan_target
 
@@ -49,6 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
     if not engines:
         print(f"{arguments.folder} has all engines for {arguments.target or 'this machine'}: nothing was built")
         return 0
+    refresh_report(arguments.folder)
     rows = [
         (engine.segment, engine.shapes.describe(), engine.backend, engine.backend_version, engine.target,
          format_bytes(engine.bytes), f"built in {engine.build_seconds:.1f} s")

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from beforehand.errors import BeforehandError
 from beforehand.records import Engine, Manifest, SegmentRecord, SegmentSource, Signature, TensorSpec
 from beforehand.report.find_range_offers import find_range_offers
 from beforehand.report.summarize_accuracy import summarize_accuracy
+from beforehand.report.summarize_speed import summarize_speed
 from beforehand.runtime.choose_engines import Fingerprint, find_fingerprint, find_fingerprints, fits
 from beforehand.store import layout
 from beforehand.store.hashing import hash_file
@@ -40,12 +41,14 @@ def collect_inspection(folder: pathlib.Path) -> dict[str, Any]:
         "segments": [_describe_segment(segment, manifest) for segment in manifest.segments],
         "engines": engines,
         "accuracy": summarize_accuracy(manifest.engines),
+        "speed": summarize_speed(manifest.engines),
         "left_native": [
             {
                 "segment": manifest.segments[item.segment_index].name,
                 "shapes": item.shapes.to_dict(),
                 "max_shapes": item.shapes.to_max_dict(),
                 "reason": item.reason,
+                "speed": None if item.speed is None else dataclasses.asdict(item.speed),
             }
             for item in manifest.left_native
         ],
@@ -56,7 +59,7 @@ def collect_inspection(folder: pathlib.Path) -> dict[str, Any]:
         ],
         "files": [
             *(_describe_file(folder, name) for name in (layout.SAVED_MODEL, f"{_VARIABLES}/variables.index")),
-            *(_check_source(source, folder) for source in manifest.sources),
+            *(_check_graph(folder, *graph) for source in manifest.sources for graph in _list_graphs(source)),
         ],
         "disk": _measure_disk(folder, manifest),
         "model_id": manifest.model_id,
@@ -125,6 +128,7 @@ def _describe_engine(engine: Engine, folder: pathlib.Path) -> dict[str, Any]:
         "build_seconds": engine.build_seconds,
         "kept": list(engine.kept),
         "accuracy": None if engine.accuracy is None else dataclasses.asdict(engine.accuracy),
+        "speed": None if engine.speed is None else dataclasses.asdict(engine.speed),
         **_check_engine_file(engine, folder),
     }
 
@@ -148,11 +152,18 @@ def _describe_file(folder: pathlib.Path, name: str) -> dict[str, str]:
     return {"file": name, "state": OK if (folder / name).is_file() else MISSING}
 
 
-def _check_source(source: SegmentSource, folder: pathlib.Path) -> dict[str, str]:
-    """The graph that engines are built of; its weights, in TensorFlow's checkpoint, are checked when it is built."""
-    name = f"{layout.ASSETS}/{source.onnx_file}"
+def _list_graphs(source: SegmentSource) -> Iterator[tuple[str, str]]:
+    """The file and hash of each graph that engines are built of; where a model has ranges of its own, both are one."""
+    yield source.onnx_file, source.onnx_sha256
+    if source.quantized_file not in ("", source.onnx_file):
+        yield source.quantized_file, source.quantized_sha256
+
+
+def _check_graph(folder: pathlib.Path, file: str, sha256: str) -> dict[str, str]:
+    """Its weights, in TensorFlow's checkpoint, are checked when it is built."""
+    name = f"{layout.ASSETS}/{file}"
     found = _describe_file(folder, name)
-    if found["state"] == OK and hash_file(folder / name) != source.onnx_sha256:
+    if found["state"] == OK and hash_file(folder / name) != sha256:
         found["state"] = ALTERED
     return found
 

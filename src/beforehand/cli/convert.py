@@ -48,7 +48,7 @@ from beforehand.errors import (
     SampleError,
     SourceNotFoundError,
 )
-from beforehand.options import PRECISION_MODES, Options
+from beforehand.options import AUTO, PRECISION_MODES, Options
 from beforehand.progress.choose import choose_progress
 from beforehand.store import layout
 from beforehand.store.cache_folder import CacheFolder
@@ -92,12 +92,12 @@ def add_conversion_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--precision",
         default=default.precision_mode,
-        type=str.upper,
+        type=lambda text: text.lower() if text.lower() == AUTO else text.upper(),
         help=", ".join(PRECISION_MODES) + " (default: %(default)s)",
     )
     add(
         "--calibration", metavar="FILE.npz|FOLDER", type=pathlib.Path,
-        help="INT8: samples whose values are measured (default: those of --samples)",
+        help="INT8: samples whose values are measured (default: those of --samples; with auto: no INT8)",
     )  # fmt: skip
     add("--no-calibration", action="store_true", help="INT8: the model has ranges of its own")
     add("--backend", default=default.backend, help="who builds and runs the engines (default: %(default)s)")
@@ -192,10 +192,14 @@ def _find_calibration(options: Options, arguments: argparse.Namespace) -> pathli
     Raises:
         CalibrationError: BH123, there are some and need not be, or there are none.
     """
-    is_calibrating = options.precision_mode == "INT8" and options.use_calibration
+    is_calibrating = options.precision_mode in ("INT8", AUTO) and options.use_calibration
     given: pathlib.Path | None = arguments.calibration
+    if options.precision_mode == AUTO and is_calibrating:
+        return given
     if given is not None and not is_calibrating:
-        raise CalibrationError("--calibration is given, but only --precision INT8 is calibrated", advice="leave it out")
+        raise CalibrationError(
+            "--calibration is given, but only --precision INT8 and auto are calibrated", advice="leave it out"
+        )
     if is_calibrating and given is None and arguments.samples is None:
         raise CalibrationError(
             "--precision INT8 needs samples whose values are measured",

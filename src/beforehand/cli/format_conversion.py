@@ -21,6 +21,7 @@ def format_conversion(converter: Converter, folder: pathlib.Path) -> list[str]:
         *_format_shares(converter, folder),
         *_format_precision(converter),
         *_format_engines(converter),
+        *_format_speed(converter),
         f"folder      {folder}, {format_bytes(_measure_folder(folder))}",
         f"load it     import beforehand, tensorflow as tf; model = tf.saved_model.load({str(folder)!r})",
     ]
@@ -46,8 +47,16 @@ def _format_precision(converter: Converter) -> list[str]:
     return [f"precision   {note}"] if note else []
 
 
+def _format_speed(converter: Converter) -> list[str]:
+    """How fast engines are beside TensorFlow, a line for each thing that is to be said; none where nothing was timed."""
+    note = converter.summary().speed_note
+    return [f"{'speed' if not number else '':12}{line}" for number, line in enumerate(note.split("; ") if note else ())]
+
+
 def _format_engines(converter: Converter) -> list[str]:
     engines = converter.engines
+    if not engines and converter.summary().speed_note:
+        return ["engines     none: those built were slower than TensorFlow, or not accurate; every call runs natively"]
     if not engines:
         return ["engines     none: neither --shapes nor --samples named shapes to build for; every call runs natively"]
     rows = [

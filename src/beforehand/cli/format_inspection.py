@@ -85,11 +85,11 @@ def _format_engines(found: dict[str, Any]) -> list[str]:
         )  # fmt: skip
     if len(rows) == 1:
         return ["", "no engines: every call runs natively, in TensorFlow"]
-    return ["", *format_table(rows), *([f"  {found['accuracy']}"] if found["accuracy"] else [])]
+    return ["", *format_table(rows), *(f"  {found[name]}" for name in ("accuracy", "speed") if found[name])]
 
 
 def _format_left_native(found: dict[str, Any]) -> list[str]:
-    """The shapes that have no engine because it was not accurate enough."""
+    """The shapes that have no engine because it was not accurate enough, or slower than TensorFlow."""
     return [
         f"  no engine of {item['segment']} for {format_dims(item['shapes'], item['max_shapes'])}: {item['reason']}"
         for item in found["left_native"]

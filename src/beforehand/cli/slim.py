@@ -14,6 +14,7 @@ import argparse
 import pathlib
 
 from beforehand.cli.progress import format_bytes
+from beforehand.report.write_report import refresh_report
 from beforehand.targets import slim
 
 
@@ -31,6 +32,7 @@ def run(arguments: argparse.Namespace) -> int:
     found = slim(
         arguments.folder, arguments.keep_target, engines=not arguments.no_engines, sources=not arguments.no_sources
     )
+    refresh_report(arguments.folder)
     print(
         "\n".join(
             [

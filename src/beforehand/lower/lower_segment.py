@@ -11,6 +11,7 @@ from beforehand.lower.cut_segment import ReadWeight, cut_segment
 from beforehand.lower.find_inexact import find_inexact
 from beforehand.lower.merge_dilations import merge_dilations
 from beforehand.lower.pair_quantization import pair_quantization
+from beforehand.lower.restore_names import restore_names
 from beforehand.lower.translate import translate
 from beforehand.lower.write_onnx import write_onnx
 from beforehand.records import FlatGraph, LoweredSegment, Segment, TensorSpec
@@ -47,6 +48,7 @@ def lower_segment(
             why="; ".join(dict.fromkeys(inexact.values())),
         )
     model = translate(cut)
+    restore_names(model.graph, cut.graph_def, cut.outputs)
     pair_quantization(model.graph, frozenset(name for name, _ in cut.weights))
     written = write_onnx(model, cut, read, folder)
     onnx_file = str(folder / layout.ONNX_MODEL)

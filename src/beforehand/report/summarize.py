@@ -44,7 +44,8 @@ class EngineRow:
 class Summary:
     """The segments of a converted model, how many nodes stayed native, and the precision asked for and the one run in.
 
-    `accuracy_note` is a line on how the engines built so far compare with TensorFlow; empty if there is nothing to say.
+    `accuracy_note` is a line on how the engines built so far compare with TensorFlow; empty if there is nothing to say;
+    `speed_note` one on how fast they are beside it, and on what was built in other precisions.
     """
 
     engines: tuple[EngineRow, ...]
@@ -52,6 +53,7 @@ class Summary:
     precision_asked: str = "FP32"
     precision_run: str = "FP32"
     accuracy_note: str = ""
+    speed_note: str = ""
 
     @property
     def precision_note(self) -> str:
@@ -86,6 +88,7 @@ class Summary:
             "precision_asked": self.precision_asked,
             "precision_run": self.precision_run,
             "accuracy": self.accuracy_note,
+            "speed": self.speed_note,
         }
 
 
@@ -94,7 +97,7 @@ def make_summary(
     native_node_count: int,
     device: str,
     precisions: tuple[str, str] = ("FP32", "FP32"),
-    accuracy_note: str = "",
+    notes: tuple[str, str] = ("", ""),
 ) -> Summary:
     """A `Summary` of what the manifest keeps of each segment; every segment runs on `device`.
 
@@ -103,10 +106,10 @@ def make_summary(
         native_node_count: How many nodes stay in TensorFlow.
         device: As TensorFlow writes it.
         precisions: The precision asked for, and that in which engines run.
-        accuracy_note: A line on how engines compare with TensorFlow.
+        notes: A line on how engines compare with TensorFlow, and one on how fast they are.
     """
     rows = tuple(_make_row(segment, device) for segment in segments)
-    return Summary(rows, native_node_count, *precisions, accuracy_note)
+    return Summary(rows, native_node_count, *precisions, *notes)
 
 
 def format_summary(summary: Summary, *, line_length: int = 160, detailed: bool = True) -> list[str]:
@@ -142,6 +145,8 @@ def format_summary(summary: Summary, *, line_length: int = 160, detailed: bool =
         lines.append(f"[*] Precision: {summary.precision_note}\n")
     if summary.accuracy_note:
         lines.append(f"[*] Accuracy: {summary.accuracy_note}\n")
+    if summary.speed_note:
+        lines.append(f"[*] Speed: {summary.speed_note}\n")
     return lines
 
 

@@ -22,7 +22,16 @@ from beforehand.errors import (
     UnseenShapeError,
     record_error,
 )
-from beforehand.records import Engine, Manifest, Policies, SegmentRecord, ShapeSet, Signature, describe_range
+from beforehand.records import (
+    Engine,
+    LeftNative,
+    Manifest,
+    Policies,
+    SegmentRecord,
+    ShapeSet,
+    Signature,
+    describe_range,
+)
 from beforehand.runtime.background_builds import BackgroundBuilds
 from beforehand.runtime.build_requests import BuildRequests
 from beforehand.runtime.check_shapes import check_shapes
@@ -76,6 +85,9 @@ class ModelRuntime:
         self.policies = follow_environment(policies)
         self.builds: BuildRequests | None = None
         self.foreign: tuple[Engine, ...] = ()  # engines that do not fit this machine, and are missed
+        self.left_native: tuple[
+            LeftNative, ...
+        ] = ()  # shapes that are TensorFlow's by decision, not for want of an engine
         self.error: BeforehandError | None = None
         self.recorder: Recorder | None = None  # while it is there, all calls run natively
         self._tables = tuple(EngineTable(segment.name, self.policies) for segment in segments)
@@ -142,6 +154,7 @@ class ModelRuntime:
     def _make(cls, file: pathlib.Path, manifest: Manifest) -> ModelRuntime:
         """The model of a manifest, before any engine is added."""
         model = cls(manifest.signatures, manifest.segments, file.parent, manifest.policies)
+        model.left_native = manifest.left_native
         model.keep_files([engine.file for engine in manifest.engines])
         model.keep_files([source.onnx_file for source in manifest.sources])
         if manifest.sources:
@@ -273,6 +286,10 @@ class ModelRuntime:
         text = _describe_shapes(shapes)
         advice = "build for these shapes, or for a range of them"
         lack = f"has no engine for the shapes {text}"
+        left = self._find_left_native(segment, shapes)
+        if left is not None:
+            lack += f", which were left to TensorFlow when it was built ({left.reason})"
+            advice = "min_speedup=None (--min-speedup 0), if that was for speed; else docs/accuracy.md"
         foreign = find_foreign(self.foreign, segment, shapes)
         if foreign is not None:
             folder = layout.find_saved_model(self.folder / layout.MANIFEST)
@@ -311,7 +328,17 @@ class ModelRuntime:
                 raise error
         self._decline(str(failures[0]))
 
+    def _find_left_native(self, segment: int, shapes: Shapes) -> LeftNative | None:
+        found = (item for item in self.left_native if item.segment_index == segment and item.shapes.contains(shapes))
+        return next(found, None)
+
     def _decline_unseen(self, segment: int, shapes: Shapes) -> None:
+        left = self._find_left_native(segment, shapes)
+        if (
+            left is not None
+        ):  # said when the model was built; nobody's policy is to be followed, nor anything to be built
+            self._decline(f"{self.segments[segment].name} was left to TensorFlow for these shapes: {left.reason}")
+            return
         seen = self._unseen.add(segment, shapes)
         table, record, policy = self._tables[segment], self.segments[segment], self.policies.on_unseen_shape
         if policy == "build" and self.builds is None:
@@ -385,6 +412,11 @@ class ModelRuntime:
         self._unseen.reset()
         for table in self._tables:
             table.reset()
+
+    def count_calls(self) -> dict[tuple[int, str], int]:
+        """How often each engine that may be asked was called, by its segment and key."""
+        engines = [engine for table in self._tables for engine in table.list_engines()]
+        return {(engine.record.segment_index, engine.record.key): engine.counts.calls for engine in engines}
 
     def list_stats(self) -> dict[str, Any]:
         """The counters, as plain data (the form that `beforehand.stats` promises)."""

@@ -88,6 +88,10 @@ class EngineSwitch(resource.CapturableResource, tf.__internal__.tracking.AutoTra
         if root is not None and self.is_loaded:
             add_direct_calls(getattr(root, "signatures", {}), self.key)
 
+    def turn_off(self) -> None:
+        """From now on, calls of this load that go by way of the graph run natively, and ask nobody."""
+        self.switch.assign(_OFF)
+
     def set_root(self, root: Any) -> None:
         """Tell of the object that has the signatures. It is saved as a child, and not kept alive: it holds this one."""
         self.__dict__["_root"] = weakref.ref(root)

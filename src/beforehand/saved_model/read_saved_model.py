@@ -13,6 +13,7 @@ from typing import Any
 import tensorflow as tf
 
 from beforehand.errors import ConvertedSourceError, SignatureError, SourceNotFoundError, TagsError
+from beforehand.options import suggest
 from beforehand.records import Signature, TensorSpec
 from beforehand.runtime import tensorflow_private
 from beforehand.store import layout
@@ -77,7 +78,8 @@ def read_saved_model(
     wanted = list(keys) if keys is not None else found
     for key in wanted:
         if key not in found:
-            raise SignatureError(f"{folder} has no signature {key!r}", advice="one of " + ", ".join(found))
+            told = "its signatures are " + ", ".join(found)
+            raise SignatureError(f"{folder} has no signature {key!r}", why=told, advice=suggest(key, found))
     return Source(folder, tuple(tags), meta_graph, tuple(_read_signature(meta_graph, key) for key in wanted))
 
 

@@ -6,7 +6,7 @@ import copy
 import dataclasses
 import pathlib
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -43,6 +43,7 @@ def write_saved_model(
     manifest: Manifest,
     engine_files: Iterable[pathlib.Path],
     options: Any = None,
+    add_more: Callable[[pathlib.Path], None] | None = None,
 ) -> None:
     """Write everything into a folder beside `target`, then put it in its place.
 
@@ -52,6 +53,7 @@ def write_saved_model(
         manifest: What the folder will hold, but for the sources of segments: these are found in what TensorFlow wrote.
         engine_files: The files that the manifest names.
         options: `tf.saved_model.SaveOptions`.
+        add_more: Called with the folder once all is in it, before it is put in its place: what is written then appears with it.
     """
     root = tf.__internal__.tracking.AutoTrackable()
     setattr(root, ROOT_ATTRIBUTE, model.state.switch)
@@ -70,6 +72,8 @@ def write_saved_model(
         # The graph knows the manifest by its name alone, and TensorFlow's fingerprint covers no asset.
         sources = keep_sources(model.segments, model.state.weights, folder)
         write_manifest(dataclasses.replace(manifest, sources=sources), layout.find_manifest(folder))
+        if add_more is not None:
+            add_more(folder)
 
 
 def _leave_gradients_out(options: Any) -> Any:

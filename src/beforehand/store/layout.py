@@ -9,6 +9,8 @@ FOLDER/
   assets/beforehand.verify.json                   what `beforehand verify --keep` found
   assets/beforehand.bench.json                    what `beforehand bench --keep` measured
   assets/.beforehand.lock                         empty: held by whoever adds or takes out engines
+  assets/report.html, assets/report.json          what was converted, for people and for programs; nothing reads them
+  assets/beforehand.origin.json                   what is known at the conversion alone, for later reports
 """
 
 from __future__ import annotations
@@ -23,6 +25,9 @@ BENCH = "beforehand.bench.json"
 VERIFICATION = "beforehand.verify.json"
 LOCK = ".beforehand.lock"
 ASSETS = "assets"
+REPORT_PAGE = "report.html"
+REPORT_DATA = "report.json"
+ORIGIN = "beforehand.origin.json"
 SAVED_MODEL = "saved_model.pb"
 ONNX_MODEL = "segment.onnx"
 ONNX_QUANTIZED = "segment.int8.onnx"  # beside ONNX_MODEL, with the same ONNX_WEIGHTS
@@ -37,6 +42,11 @@ _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 def find_manifest(folder: pathlib.Path) -> pathlib.Path:
     """Where the manifest of a converted SavedModel lies."""
     return folder / ASSETS / MANIFEST
+
+
+def find_asset(folder: pathlib.Path, name: str) -> pathlib.Path:
+    """Where a file of ours lies beside the manifest of a converted SavedModel."""
+    return folder / ASSETS / name
 
 
 def find_saved_model(manifest: pathlib.Path) -> pathlib.Path:

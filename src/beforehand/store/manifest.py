@@ -6,11 +6,12 @@ History of `format_version` (fields may be added within a version, never renamed
         reader that does not know the field uses it for these alone, and is right); `weight_bytes` of a segment;
         `whole` of a signature that is one segment and nothing else; `opt_shapes` and `one_batch` of an engine;
         `policies`, `sources` and `options`; `kernels`, `kept` and `accuracy` of an engine; `left_native`; `quantized_file` and
-        `quantized_sha256` of a source
+        `quantized_sha256` of a source; `speed` of an engine and of what is left native
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import pathlib
 from typing import Any
@@ -19,10 +20,13 @@ from beforehand.errors import ManifestError, SourceNotFoundError
 from beforehand.records import (
     Accuracy,
     Engine,
+    EngineSpeed,
     LeftNative,
     LeftOut,
+    LostCandidate,
     Manifest,
     OutputAccuracy,
+    PartSearch,
     Policies,
     SegmentRecord,
     SegmentSource,
@@ -128,7 +132,7 @@ def decode_manifest(data: dict[str, Any]) -> Manifest:
         sources=tuple(_decode_source(item) for item in data.get("sources", [])),
         options=tuple((name, _freeze(value)) for name, value in data.get("options", [])),
         left_native=tuple(
-            LeftNative(item["segment_index"], _decode_shape_set(item), item["reason"])
+            LeftNative(item["segment_index"], _decode_shape_set(item), item["reason"], _decode_speed(item.get("speed")))
             for item in data.get("left_native", [])
         ),
     )
@@ -213,12 +217,16 @@ def encode_engine(engine: Engine) -> dict[str, Any]:
     """An engine's record as plain data."""
     data = {**vars(engine), **_encode_shape_set(engine.shapes)}
     if engine.accuracy is not None:
-        data["accuracy"] = {**vars(engine.accuracy), "outputs": [vars(output) for output in engine.accuracy.outputs]}
-    return data
+        data["accuracy"] = dataclasses.asdict(engine.accuracy)
+    return {**data, "speed": _encode_speed(engine.speed)}
+
+
+def _encode_speed(speed: EngineSpeed | None) -> dict[str, Any] | None:
+    return None if speed is None else {**vars(speed), "lost": [vars(item) for item in speed.lost]}
 
 
 def _encode_left_native(item: LeftNative) -> dict[str, Any]:
-    return {**vars(item), **_encode_shape_set(item.shapes)}
+    return {**vars(item), **_encode_shape_set(item.shapes), "speed": _encode_speed(item.speed)}
 
 
 def _encode_shape_set(shapes: ShapeSet) -> dict[str, Any]:
@@ -240,13 +248,28 @@ def decode_engine(data: dict[str, Any]) -> Engine:
         "kernels": "",
         "kept": (),
         "accuracy": None,
+        "speed": None,
     }  # records written before the field was
     data = {**before, **data}
     lists = {name: tuple(data[name]) for name in ("input_names", "output_names", "kept")}
-    plain = {name: data[name] for name in Engine.__dataclass_fields__ if name not in ("shapes", "accuracy", *lists)}
-    return Engine(
-        **{**plain, **lists, "shapes": _decode_shape_set(data), "accuracy": _decode_accuracy(data["accuracy"])}
-    )
+    made = {
+        "shapes": _decode_shape_set(data),
+        "accuracy": _decode_accuracy(data["accuracy"]),
+        "speed": _decode_speed(data["speed"]),
+    }
+    plain = {name: data[name] for name in Engine.__dataclass_fields__ if name not in (*made, *lists)}
+    return Engine(**{**plain, **lists, **made})
+
+
+def _decode_speed(data: dict[str, Any] | None) -> EngineSpeed | None:
+    if data is None:
+        return None
+    lost = tuple(LostCandidate(**_choose_fields(item, LostCandidate)) for item in data.get("lost", ()))
+    return EngineSpeed(**{**_choose_fields(data, EngineSpeed), "lost": lost})
+
+
+def _choose_fields(data: dict[str, Any], record: type) -> dict[str, Any]:
+    return {name: value for name, value in data.items() if name in record.__dataclass_fields__}  # type: ignore[attr-defined]
 
 
 def _decode_accuracy(data: dict[str, Any] | None) -> Accuracy | None:
@@ -257,7 +280,9 @@ def _decode_accuracy(data: dict[str, Any] | None) -> Accuracy | None:
         for item in data["outputs"]
     )
     put_back = tuple(data.get("put_back", ()))
-    return Accuracy(outputs, data["samples"], data["is_drawn"], data["not_compared"], put_back)
+    found = data.get("search")  # not in records written before the field was
+    search = found and PartSearch(found["parts"], found["rebuilds"], found["is_minimal"])
+    return Accuracy(outputs, data["samples"], data["is_drawn"], data["not_compared"], put_back, search)
 
 
 def _decode_shape_set(data: dict[str, Any]) -> ShapeSet:

@@ -1,0 +1,1 @@
+"""Engines timed beside TensorFlow after a build: which precision is fastest, and what is slower than TensorFlow."""
