@@ -20,11 +20,12 @@ from typing import Any
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
-from alternate_calls import Times, alternate_calls, list_ratios
 from describe_machine import describe_machine
-from estimate_median import Estimate, estimate_median
 from make_models import MODELS
 from write_section import write_section
+
+from beforehand.benchmark.alternate_calls import Times, alternate_calls, list_ratios
+from beforehand.benchmark.estimate_median import Estimate, estimate_median
 
 HERE = pathlib.Path(__file__).parent
 OURS, BARE = "beforehand", "OpenVINO"

@@ -28,7 +28,7 @@ def format_accuracy(results: Mapping[str, Mapping[str, Any]], backend: str, batc
         "model, and the difference from TensorFlow's in float32, in points (of 100 answers); rows where both choose the same class; "
         "largest error of a logit, of the spread of TensorFlow's logits; cosine of all logits; bytes of the engines. Every call was "
         f"answered by engines alone. {describe_tests(results)} Met: at most 0.2 points are lost, "
-        "0.5 in INT8; searched: built with metric= and max_drop=, by answers that are not of the test."
+        "0.5 in INT8; searched: built with metric= and max_drop=, until no more than 0.5 % of answers that are not of the test differ from TensorFlow's."
     )
     reasons = "\n".join(f"- {mode}: {clean_whole(text)}" for mode, text in refused.items())
     parts = [

@@ -14,12 +14,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from alternate_calls import Times, alternate_calls
 from compare_answers import compare_answers
 from gpu_models import Arrays, load_arrays
 from gpu_models_torch import arrange_inputs, convert_inputs, make_module
 from gpu_roofline import count_work
 from gpu_ways import Call, RawEngine, open_ours, open_torch
+
+from beforehand.benchmark.alternate_calls import Times, alternate_calls
 
 SAMPLE_S = 0.02  # of calls back to back
 MOST_TOGETHER = 100

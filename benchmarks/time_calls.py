@@ -12,8 +12,6 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from alternate_calls import Times, alternate_calls, list_differences, list_ratios
-from estimate_median import estimate_median
 from make_models import CALIBRATED, draw_inputs
 from ways_to_run import (
     freeze,
@@ -27,6 +25,8 @@ from ways_to_run import (
 )
 
 import beforehand
+from beforehand.benchmark.alternate_calls import Times, alternate_calls, list_differences, list_ratios
+from beforehand.benchmark.estimate_median import estimate_median
 
 MARGIN_MS = 0.4  # what a call may cost beyond bare OpenVINO
 PAIR = ("OpenVINO", "beforehand")

@@ -21,9 +21,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 from describe_machine import describe_machine
-from estimate_median import estimate_median
 from make_models import MODELS
 from write_section import write_section
+
+from beforehand.benchmark.estimate_median import estimate_median
 
 HERE = pathlib.Path(__file__).parent
 STATES = ("never converted", "converted, build() not called", "converted and built")

@@ -13,6 +13,7 @@ import shutil
 from collections.abc import Callable
 
 from write_api import write_api
+from write_codes import write_codes
 from write_command_line import write_command_line
 from write_options import write_options
 
@@ -31,6 +32,7 @@ GATHERED = {
 INSERTED: dict[str, Callable[[], str]] = {
     "api": lambda: write_api("beforehand"),
     "drop in": lambda: write_api("trt_convert"),
+    "codes": write_codes,
     "command line": write_command_line,
     "options": write_options,
 }

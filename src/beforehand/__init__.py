@@ -15,6 +15,7 @@ from beforehand._logging import set_up_logging
 if TYPE_CHECKING:
     from beforehand import errors as errors
     from beforehand import trt_convert as trt_convert
+    from beforehand.benchmark.bench_model import bench as bench
     from beforehand.converter import Converter as Converter
     from beforehand.errors import BeforehandError as BeforehandError
     from beforehand.errors import last_error as last_error
@@ -35,6 +36,7 @@ _PUBLIC = {
     "BeforehandError": "beforehand.errors",
     "Converter": "beforehand.converter",
     "add_target": "beforehand.targets",
+    "bench": "beforehand.benchmark.bench_model",
     "disabled": "beforehand.loaded",
     "enable": "beforehand.loaded",
     "errors": "",
@@ -55,6 +57,7 @@ __all__ = [
     "Converter",
     "__version__",
     "add_target",
+    "bench",
     "disabled",
     "enable",
     "errors",

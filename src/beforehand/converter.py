@@ -218,22 +218,52 @@ class Converter:
     def _is_auto(self) -> bool:
         return self.options.precision_mode == AUTO
 
-    def _check_calibrated(self, conversion: Conversion, signature: Signature) -> None:
-        """Raises CalibrationError: BH123, where a build would be one of INT8, and nothing was measured."""
+    def _is_uncalibrated(self, conversion: Conversion, signature: Signature) -> bool:
+        """Whether engines are to be in INT8, nothing was measured for them, and the model does not have all ranges of its own."""
+        is_wanted = self._is_calibrating and not self._is_auto  # which takes INT8 where it can
+        is_pending = is_wanted and conversion.find_partition(signature.key)[1] not in self._calibrated
+        return is_pending and bool(self._list_plain(conversion, signature))
+
+    @staticmethod
+    def _list_plain(conversion: Conversion, signature: Signature) -> list[str]:
+        """The segments of a signature that have no quantised graph."""
         partition, first = conversion.find_partition(signature.key)
         count = sum(len(part.segments) for part in partition.walk())
         segments = conversion.lowered[first : first + count]
-        plain = [lowered.segment.name for lowered in segments if not lowered.quantized_sha256]
+        return [lowered.segment.name for lowered in segments if not lowered.quantized_sha256]
+
+    def _check_calibrated(self, conversion: Conversion, signature: Signature) -> None:
+        """Raises CalibrationError: BH123, where a build would be one of INT8, and nothing was measured."""
+        plain = self._list_plain(conversion, signature)
         if self.options.precision_mode == INT8 and not self.options.use_calibration and plain:
             _log.warning(
                 "%s %s no ranges in the graph, and use_calibration is False: built in %s", ", ".join(plain),
                 "have" if len(plain) > 1 else "has", self._backend.resolve_rest(self._backend.describe_target(self.options.target)),
             )  # fmt: skip
-        if self._is_calibrating and not self._is_auto and first not in self._calibrated and plain:
+        if self._is_uncalibrated(conversion, signature):
             raise CalibrationError(
                 f"signature `{signature.key}` is not calibrated", why="precision_mode is INT8",
                 advice=f"calibrate(samples, signature={signature.key!r}) first, or convert(calibration_input_fn=...)",
             )  # fmt: skip
+
+    def _check_calibration_done(self, conversion: Conversion) -> None:
+        """A WARNING for signatures whose engines would not be in INT8.
+
+        Raises:
+            CalibrationError: BH123, that is all of them: as in TF-TRT, which saves no model whose calibration is pending.
+        """
+        pending = [item.key for item in conversion.signatures if self._is_uncalibrated(conversion, item)]
+        if not pending:
+            return
+        names = ", ".join(f"`{key}`" for key in pending)
+        if len(pending) == len(conversion.signatures):
+            raise CalibrationError(
+                f"save() was called before calibration, of {names}",
+                why="precision_mode is INT8: whatever is built of the saved model later, on a new shape or by add-target, would not be",
+                advice="calibrate(samples), or convert(calibration_input_fn=...); or use_calibration=False for a model that has "
+                "its ranges",
+            )  # fmt: skip
+        _log.warning("not calibrated: %s. Engines that are built of the saved model for it will not run in INT8", names)
 
     def build(  # noqa: PLR0913 (a way to name the shapes each, and how)
         self,
@@ -402,7 +432,7 @@ class Converter:
         self._check_converted("build()")[3].add_engines([engine])
 
     def _build_candidates(self, request: BuildRequest) -> BuildResult:
-        """Engines in every precision, none of them used yet; failed has what could be built in none."""
+        """Engines in every precision, none of them used yet; `failures` has what could be built in none."""
         engines: list[Engine] = []
         failures: list[BuildError] = []
         for mode in self._candidates:
@@ -411,7 +441,7 @@ class Converter:
             engines += result.engines
             failures += result.failures
         there = {(engine.segment, engine.shapes.describe()) for engine in engines}
-        missing = {(error.segment, error.shapes): error for error in failures}
+        missing = {(error.segment, error.shapes): error for error in reversed(failures)}  # of each the first
         return BuildResult(tuple(engines), tuple(error for place, error in missing.items() if place not in there))
 
     def _run_builds(self, request: BuildRequest, keep: Callable[[Engine], None]) -> BuildResult:
@@ -449,8 +479,10 @@ class Converter:
 
         Raises:
             NotConvertedError: BH111. OutputExistsError: BH501.
+            CalibrationError: BH123, INT8 before `calibrate`, and the model has no ranges of its own.
         """
-        source, _, _, live = self._check_converted("save()")
+        source, conversion, _, live = self._check_converted("save()")
+        self._check_calibration_done(conversion)
         from beforehand.saved_model.write_saved_model import check_target, write_saved_model  # noqa: PLC0415
 
         target = pathlib.Path(folder)

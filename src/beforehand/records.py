@@ -442,6 +442,7 @@ class EngineSpeed:
         low: Lower end of an interval that holds the speed-up with 95 %.
         high: Upper end.
         not_timed: Why it was not timed; then the numbers are 0.
+        others: What other processes used of all CPUs meanwhile, 0 to 1: where it is much, the numbers say little.
         lost: Engines for the same shapes that `precision_mode="auto"` did not take.
     """
 
@@ -452,6 +453,7 @@ class EngineSpeed:
     low: float = 0.0
     high: float = 0.0
     not_timed: str = ""
+    others: float = 0.0
     lost: tuple[LostCandidate, ...] = ()
 
     def describe(self) -> str:
@@ -459,7 +461,8 @@ class EngineSpeed:
         if self.not_timed:
             return f"not timed: {self.not_timed}"
         told = f"{describe_us(self.engine_us)}, TensorFlow {describe_us(self.native_us)}"
-        return f"{told}: {self.speedup:.3g} times as fast ({self.low:.3g} to {self.high:.3g})"
+        others = f", while other processes used {100 * self.others:.0f} % of the CPUs" if self.others > 0.05 else ""
+        return f"{told}: {self.speedup:.3g} times as fast ({self.low:.3g} to {self.high:.3g}{others})"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import logging
 import os
 import pathlib
 import tempfile
@@ -17,6 +18,7 @@ from beforehand.backends.protocol import Backend
 from beforehand.backends.registry import check_usable, find_backend
 from beforehand.build_engines.build_all import BuildHooks, build_all
 from beforehand.build_engines.events import OnEvent
+from beforehand.build_engines.follow_healed import find_uncompared, has_budget
 from beforehand.build_engines.plan_engines import make_spec, tell_precision
 from beforehand.build_engines.settings import BuildSettings, read_settings
 from beforehand.errors import (
@@ -27,7 +29,7 @@ from beforehand.errors import (
 )
 from beforehand.options import check_names, make_options
 from beforehand.progress.choose import open_display
-from beforehand.records import Engine, EngineSpec, Manifest
+from beforehand.records import Accuracy, Engine, EngineSpec, Manifest
 from beforehand.runtime.choose_engines import find_fingerprints, fits
 from beforehand.store import atomic, layout
 from beforehand.store.cache_folder import CacheFolder
@@ -35,6 +37,7 @@ from beforehand.store.hashing import hash_file
 from beforehand.store.manifest import find_manifest, read_manifest, write_manifest
 from beforehand.store.segment_sources import restore_onnx
 
+_log = logging.getLogger("beforehand")
 # Options that `add_target` takes: nothing in them changes an engine.
 BUILD_OPTIONS = (*BuildSettings.__dataclass_fields__, "progress")
 
@@ -95,12 +98,12 @@ def add_target(
         work = pathlib.Path(scratch)
         hooks = BuildHooks(
             prepare=lambda spec: _restore(spec, manifest, folder, work),
-            on_engine=lambda engine: _put_engine(folder, work, engine),
+            on_engine=lambda engine: _put_engine(folder, work, _tell_uncompared(engine, specs, manifest)),
             on_event=show,
         )
         result = build_all(specs, work, read_settings(settings), CacheFolder(), hooks, cancel)
     result.check()
-    return result.engines
+    return tuple(_tell_uncompared(engine, specs, manifest) for engine in result.engines)
 
 
 def plan_target(folder: pathlib.Path, target: str = "", backend: str = "") -> tuple[Manifest, list[EngineSpec]]:
@@ -138,9 +141,26 @@ def _plan(folder: pathlib.Path, manifest: Manifest, backend: Backend, target: st
     there = {engine.key for engine in manifest.engines if _is_whole(folder, engine)}
     specs = [make_spec(manifest, segment, shapes, backend, target) for segment, shapes in wanted]
     specs = [spec for spec in specs if spec.key not in there]
+    asked = dict(manifest.options)["precision_mode"]
     for spec in specs[:1]:
-        tell_precision(dict(manifest.options)["precision_mode"], spec.precision, spec.target)
+        tell_precision(asked, backend.resolve_precision(asked, spec.target), spec.target)
+    for spec in specs:
+        reason = find_uncompared(spec, manifest)
+        if reason and has_budget(spec, manifest):
+            _log.warning(
+                "the engine of %s for %s is not compared with TensorFlow: %s. It may be over its budget. %sTo have it compared, "
+                "convert the original model with precision_mode=%r, with samples, on a machine that has it.",
+                spec.segment, spec.shapes.describe(), reason,
+                "What was put back to a higher precision there is put back in it. " if spec.kept else "", spec.precision,
+            )  # fmt: skip
     return specs
+
+
+def _tell_uncompared(engine: Engine, specs: Sequence[EngineSpec], manifest: Manifest) -> Engine:
+    """Its record says why nothing is known of its errors, where those of its segment are known in another precision."""
+    reasons = [find_uncompared(spec, manifest) for spec in specs if spec.key == engine.key]
+    told = next(filter(None, reasons), "")
+    return dataclasses.replace(engine, accuracy=Accuracy(not_compared=told)) if told else engine
 
 
 def _is_whole(folder: pathlib.Path, engine: Engine) -> bool:

@@ -245,6 +245,7 @@ class TrtGraphConverterV2:
 
         Raises:
             NotConvertedError: BH111, `convert` comes first.
+            CalibrationError: BH123, calibration is pending: never so after a `convert` that succeeded.
         """
         self._check_converted("save")
         self._converter.save(output_saved_model_dir, save_engines=bool(save_gpu_specific_engines), options=options)

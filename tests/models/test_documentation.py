@@ -23,6 +23,7 @@ def run_blocks(blocks: list[str], folder: pathlib.Path) -> "subprocess.Completed
     script = folder / "blocks.py"
     script.write_text("\n".join(blocks))
     environ = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    environ.pop("BEFOREHAND_MIN_SPEEDUP", None)  # readers do not have it set
     return subprocess.run(
         [sys.executable, str(script)], cwd=folder, env=environ, capture_output=True, text=True, check=False
     )

@@ -236,17 +236,50 @@ def test_an_engine_built_at_run_time_is_int8_too(calibrated: Calibrated, tmp_pat
     assert not (tmp_path / "quantized").exists()
 
 
-def test_a_build_before_calibration_is_refused(made_model: Callable[[str], life_cycle.MadeModel]) -> None:
+def test_a_build_or_save_before_calibration_is_refused(
+    made_model: Callable[[str], life_cycle.MadeModel], tmp_path: pathlib.Path
+) -> None:
     converter = beforehand.Converter(made_model("mlp").folder, precision_mode="INT8")
     converter.convert()
     with pytest.raises(CalibrationError, match="BH123 signature `serving_default` is not calibrated"):
         converter.build(shapes={"wide": (1, 6), "deep": (1, 10)})
     with pytest.raises(CalibrationError, match="BH123 there are no samples to calibrate with"):
         converter.calibrate(lambda: iter(()))
+    # TF-TRT refuses to save a model whose calibration is pending; with or without engines.
+    for save_engines in (True, False):
+        with pytest.raises(
+            CalibrationError, match=r"BH123 save\(\) was called before calibration, of `serving_default`"
+        ) as told:
+            converter.save(tmp_path / "saved", save_engines=save_engines)
+        assert "Try: calibrate(samples)" in str(told.value)
+    assert not (tmp_path / "saved").exists()
     converter = beforehand.Converter(made_model("mlp").folder)
     converter.convert()
     with pytest.raises(CalibrationError, match=r"BH123 calibrate\(\) was called although no calibration is needed"):
         converter.calibrate(lambda: iter(()))
+
+
+def test_of_several_signatures_one_that_is_calibrated_is_enough_to_save_and_the_others_are_told(
+    made_model: Callable[[str], life_cycle.MadeModel], tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = made_model("two_signatures")
+    converter = beforehand.Converter(made.folder, precision_mode="INT8")
+    converter.convert()
+    calibrated, other = converter.signatures
+    rng = np.random.default_rng(0)
+    rows = [
+        {
+            spec.name: rng.normal(size=[dim or 1 for dim in spec.shape or ()]).astype(spec.dtype)
+            for spec in calibrated.inputs
+        }
+        for _ in range(40)
+    ]
+    converter.calibrate(rows, signature=calibrated.key)
+    converter.save(tmp_path / "saved")
+    told = [record.getMessage() for record in caplog.records if "not calibrated" in record.getMessage()]
+    assert told == [
+        f"not calibrated: `{other.key}`. Engines that are built of the saved model for it will not run in INT8"
+    ]
 
 
 class Trained(tf.Module):

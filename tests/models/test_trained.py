@@ -9,12 +9,17 @@ from typing import Any
 
 import life_cycle
 import pytest
+from convert_trained import REBUILDS
+
+from beforehand.accuracy.search import count_trials
 
 # Right answers of TensorFlow in float32, at least: of 10 classes, and of 5 for text.
 NATIVE = {"trained_cnn": 0.96, "trained_mbconv": 0.96, "trained_encoder": 0.65}
 MODES = ("BF16", "FP16", "INT8")
 BATCH = 100
 HALF_POINTS, INT8_POINTS = 0.2, 0.5  # that may be lost, of 100 answers
+# What reads the channels that `spread_channels` of the models' maker has made unequal.
+SPREAD_READERS = ("block_2_expand", "block_3_expand", "add_1", "top")
 TRAINED = [
     pytest.param(name, marks=pytest.mark.slow) if name == "trained_mbconv" else name for name in NATIVE
 ]  # the longest to train, and to calibrate
@@ -89,10 +94,10 @@ def test_int8_keeps_the_accuracy_but_of_the_kind_that_it_is_known_to_harm(traine
 def test_the_search_heals_what_int8_harms_with_few_parts_in_a_higher_precision(
     made_model: Callable[[str], life_cycle.MadeModel], tmp_path: pathlib.Path
 ) -> None:
-    """It looks at images of its own, 1600 of them; what counts is the test set, which it never sees."""
+    """It looks at images of its own, 1600 of them, until it answers all but 0.5 % as TensorFlow does; what counts is the test set."""
     made = made_model("trained_mbconv")
     job = {"source": str(made.folder), "data": str(made.folder.parent / "data.npz"), "batch": BATCH}
-    more = {"precision": "INT8", "backend": "openvino", "max_drop": 0.0025}
+    more = {"precision": "INT8", "backend": "openvino", "max_drop": INT8_POINTS / 100}
     [converted] = life_cycle.run_jobs("convert_trained.py", [{**job, **more, "output": str(tmp_path / "healed")}])
     if "refused" in converted:
         pytest.skip(converted["refused"])
@@ -102,6 +107,11 @@ def test_the_search_heals_what_int8_harms_with_few_parts_in_a_higher_precision(
     assert 100 * (measured["native"] - measured["right"]) / measured["of"] <= INT8_POINTS
     assert (measured["engine_calls"], measured["native_calls"]) == (measured["calls"] * converted["segments"], 0)
     assert converted["precision"] == "INT8"
-    # The layers whose channels differ in range, by their names in Keras, and not half of the network.
-    assert any(layer in part for part in converted["put_back"] for layer in ("block_", "top"))
-    assert len(converted["put_back"]) <= 10
+    # By names of Keras's layers: those that read or make the values whose channels differ in range.
+    put_back = [part.rpartition("/")[2] for part in converted["put_back"]]
+    assert any(part.startswith(SPREAD_READERS) for part in put_back), put_back
+    assert not any(part.startswith(("Conv", "Mul", "Add")) for part in put_back), put_back
+    search = converted["search"]
+    assert search["is_minimal"], search
+    assert count_trials(search["parts"], len(put_back)) <= REBUILDS
+    assert search["rebuilds"] <= REBUILDS

@@ -22,6 +22,7 @@ from beforehand.errors import AccuracyError, CalibrationError, OptionValueError
 from beforehand.records import Accuracy, Engine, OutputAccuracy, ShapeSet
 from beforehand.speed import time_engines
 from beforehand.speed.list_candidates import list_candidates
+from beforehand.speed.other_work import OtherWork
 from beforehand.store.layout import find_manifest
 from beforehand.store.manifest import read_manifest
 
@@ -35,6 +36,12 @@ needs_all = pytest.mark.skipif(
 INT8_WINS = {"FP32": 0.012, "FP16": 0.008, "BF16": 0.008, "INT8": 0.0}
 HALF_WINS = {"FP32": 0.012, "FP16": 0.008, "BF16": 0.0, "INT8": 0.008}
 EXACT_WINS = {"FP32": 0.0, "FP16": 0.008, "BF16": 0.008, "INT8": 0.008}
+
+
+@pytest.fixture(autouse=True)
+def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests run beside others: what these do to the machine is not to decide."""
+    monkeypatch.setattr(OtherWork, "find_share", lambda self: 0.0)
 
 
 @pytest.fixture(scope="module")

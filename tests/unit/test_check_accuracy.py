@@ -106,6 +106,35 @@ def test_shapes_alone_and_samples_of_zeros_have_their_values_drawn(source: pathl
             assert engine.accuracy.max_rel < 1e-5
 
 
+@pytest.mark.parametrize("length", [5, (1, 7)])
+def test_of_a_model_that_reads_text_shapes_alone_are_enough(tmp_path: pathlib.Path, length: Any) -> None:
+    """The text is empty then, whichever of NumPy's forms TensorFlow's tensors of text have."""
+    module = tf.Module()
+    module.table = tf.Variable(np.random.default_rng(2).normal(size=(32, 16)).astype(np.float32))
+    module.weights = tf.Variable(WEIGHTS)
+
+    @tf.function(
+        input_signature=[tf.TensorSpec((None, None), tf.string, name="words"), tf.TensorSpec((None, 16), name="x")]
+    )
+    def serve(words: tf.Tensor, x: tf.Tensor) -> dict[str, tf.Tensor]:
+        rows = tf.gather(module.table, tf.strings.to_hash_bucket_fast(words, 32))
+        y = tf.nn.tanh(tf.matmul(tf.reduce_mean(rows, 1) + x, module.weights))
+        return {"y": y, "twice": tf.strings.join([words, words])}
+
+    tf.saved_model.save(module, str(tmp_path), signatures={"serving_default": serve})
+    converter = convert(tmp_path)
+    shapes = {"words": (2, length), "x": (2, 16)}
+    engines = converter.build(
+        shapes=shapes, metric=lambda model: model(words=[["a"]], x=np.ones((1, 16), np.float32))["y"].max(), max_drop=1
+    )
+    assert engines
+    for engine in engines:
+        assert engine.accuracy is not None
+        assert engine.accuracy.is_drawn
+        assert engine.accuracy.outputs
+        assert engine.accuracy.max_rel < 1e-5
+
+
 def test_a_range_is_compared_at_both_ends_and_at_what_came(source: pathlib.Path) -> None:
     converter = convert(source, serve_smaller_batches=True)
     rng = np.random.default_rng(1)

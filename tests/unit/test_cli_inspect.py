@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import pathlib
@@ -20,6 +21,7 @@ from beforehand.records import (
     Manifest,
     OutputAccuracy,
     SegmentRecord,
+    SegmentSource,
     ShapeSet,
     Signature,
     TensorSpec,
@@ -282,3 +284,32 @@ def test_targets_are_told_with_whether_this_machine_loads_them(
     out = capsys.readouterr().out
     assert "leaves them alone" in out
     assert "no engine fits" not in out
+
+
+@pytest.mark.parametrize("name", ["plain.onnx", "quantized.onnx"])
+@pytest.mark.parametrize("is_missing", [False, True])
+def test_graphs_that_engines_are_built_of_are_checked_the_quantised_one_too(
+    folder: pathlib.Path, capsys: pytest.CaptureFixture[str], name: str, is_missing: bool
+) -> None:
+    assets, hashes = folder / layout.ASSETS, {}
+    for file in ("plain.onnx", "quantized.onnx", "ranges.onnx"):
+        (assets / file).write_bytes(file.encode())
+        hashes[file] = hashlib.sha256(file.encode()).hexdigest()
+    plain = SegmentSource(
+        "plain.onnx", hashes["plain.onnx"], (), (), "", ("x",), ("y",), "d", "quantized.onnx", hashes["quantized.onnx"]
+    )
+    own = dataclasses.replace(
+        plain, onnx_file="ranges.onnx", onnx_sha256=hashes["ranges.onnx"], quantized_file="ranges.onnx",
+        quantized_sha256=hashes["ranges.onnx"],
+    )  # fmt: skip
+    write_manifest(dataclasses.replace(make_manifest(), sources=(plain, own)), layout.find_manifest(folder))
+    code, found = inspect(folder, capsys)
+    files = [item["file"].rpartition("/")[2] for item in found["files"] if item["file"].endswith(".onnx")]
+    assert (code, files) == (0, ["plain.onnx", "quantized.onnx", "ranges.onnx"])
+    (assets / name).unlink() if is_missing else (assets / name).write_bytes(b"another")
+    code, found = inspect(folder, capsys)
+    state = "missing" if is_missing else "altered"
+    assert code == 1
+    assert [item for item in found["files"] if item["state"] != "ok"] == [{"file": f"assets/{name}", "state": state}]
+    assert main(["inspect", str(folder)]) == 1
+    assert f"{state.upper()}: assets/{name}" in capsys.readouterr().out

@@ -21,6 +21,7 @@ from beforehand.accuracy.heal import Healer, Tools
 from beforehand.accuracy.list_parts import list_parts
 from beforehand.backends.openvino import OpenVinoBackend
 from beforehand.build_engines.build_all import BuildHooks
+from beforehand.build_engines.follow_healed import find_uncompared
 from beforehand.build_engines.plan_engines import make_spec
 from beforehand.errors import AccuracyError, OptionValueError, PrecisionError
 from beforehand.records import Accuracy, Engine, OutputAccuracy, PartSearch, ShapeSet
@@ -147,6 +148,42 @@ def test_an_overflow_in_float16_is_caught_and_healed_and_saved(
         found = alone(x=SAMPLES[0])["y"]
     expected = tf.saved_model.load(str(overflowing)).signatures["serving_default"](x=tf.constant(SAMPLES[0]))["y"]
     assert np.abs(found - expected.numpy()).max() < 0.02
+
+
+def test_what_was_healed_in_one_half_precision_is_not_built_in_the_other_without_a_word(
+    overflowing: pathlib.Path, tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """FP16 is BF16 on a CPU that has that alone."""
+    need("FP16")
+    backend, here = OpenVinoBackend(), OpenVinoBackend().describe_target("")
+    lower = f"{here.partition('+')[0]}+avx512_bf16"
+    try:
+        backend.describe_target(lower)
+    except OptionValueError as error:
+        pytest.skip(str(error))
+    converter = convert(overflowing, precision_mode="FP16")
+    [healed] = converter.build(lambda: SAMPLES)
+    converter.save(tmp_path / "saved")
+    caplog.clear()
+    [added] = beforehand.add_target(tmp_path / "saved", lower, progress="off")
+    assert (added.precision, added.target, added.kept) == ("BF16", lower, healed.kept)
+    reason = f"it runs in BF16; at the conversion engines of {added.segment} were compared in FP16"
+    told = [record.getMessage() for record in caplog.records if "is not compared" in record.getMessage()]
+    assert len(told) == 1
+    assert reason in told[0]
+    assert "What was put back to a higher precision there is put back in it." in told[0]
+    assert "precision_mode='BF16'" in told[0]
+    manifest = read_manifest(find_manifest(tmp_path / "saved"))
+    assert {e.target: e.accuracy and e.accuracy.not_compared for e in manifest.engines} == {here: "", lower: reason}
+    # The other way round: what was compared in BF16 is built in it where both are to be had.
+    other = dataclasses.replace(
+        manifest, engines=tuple(dataclasses.replace(e, precision="BF16") for e in manifest.engines)
+    )
+    spec = make_spec(other, 0, healed.shapes, backend, target="")
+    assert (spec.precision, spec.kept, find_uncompared(spec, other)) == ("BF16", healed.kept, "")
+    # Where nothing was put back, each target has its own precision.
+    plain = dataclasses.replace(other, engines=tuple(dataclasses.replace(e, kept=()) for e in other.engines))
+    assert make_spec(plain, 0, healed.shapes, backend, target="").precision == "FP16"
 
 
 def test_a_cancellation_in_bfloat16_is_healed_with_as_little_as_can_be(

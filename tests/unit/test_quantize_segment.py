@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import pathlib
 from collections import Counter
 from typing import Any
@@ -17,6 +18,7 @@ from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
 from beforehand import causes  # noqa: E402
 from beforehand.build_engines.settings import BuildSettings  # noqa: E402
+from beforehand.build_engines.supervise import Outcome  # noqa: E402
 from beforehand.calibrate import quantize_segment as module  # noqa: E402
 from beforehand.calibrate.capture_inputs import InputCapture, SegmentInputs  # noqa: E402
 from beforehand.calibrate.quantize_segment import make_key, quantize_segment  # noqa: E402
@@ -288,3 +290,66 @@ def test_attention_is_told_from_a_softmax_at_the_end(tmp_path: pathlib.Path) -> 
     assert find_attention(OnnxGraph(lower_attention(tmp_path / "attention").onnx_file)) == 1
     ends = [*NETWORK[:-1], ("MatMul", ["f", "dense"], ["z"], {}), ("Softmax", ["z"], ["y"], {})]
     assert find_attention(OnnxGraph(lower(tmp_path / "ends", ends, CONSTANTS, ["n", 8, 10, 10]).onnx_file)) == 0
+
+
+LIMIT = 48 << 10  # in place of the 2 GB at which a message of ONNX ends
+
+
+def lower_large(folder: pathlib.Path, *, has_attention: bool) -> LoweredSegment:
+    """Weights of more than `LIMIT` in all."""
+    rng = np.random.default_rng(2)
+    width = 128
+    weights = {name: rng.normal(0, 0.1, (width, width)).astype(np.float32) for name in "qkvo"}
+    nodes = ATTENTION if has_attention else [("MatMul", ["x", "q"], ["xq"], {}), ("MatMul", ["xq", "o"], ["y"], {})]
+    lowered = lower(folder, nodes, {**weights, "factor": np.float32(0.02)}, ["n", LENGTH, width])
+    size = sum(file.stat().st_size for file in folder.iterdir())
+    assert size > LIMIT
+    return dataclasses.replace(lowered, bytes=size)
+
+
+@pytest.mark.parametrize("has_attention", [False, True])
+def test_weights_larger_than_a_message_can_be_are_quantised_all_the_same(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, has_attention: bool
+) -> None:
+    """In this process, where each message that NNCF makes is held to the limit."""
+    from nncf.onnx import engine
+    from nncf.onnx.quantization import quantize_model
+
+    from beforehand.calibrate import child
+
+    sizes: list[int] = []
+
+    def check(model: Any) -> None:
+        sizes.append(len(model.SerializeToString()))
+        if sizes[-1] > LIMIT:
+            raise ValueError(f"a message of {sizes[-1]} bytes")
+
+    start = engine.ONNXEngine.__init__
+
+    def start_checked(self: Any, model: Any, **options: Any) -> None:
+        check(model)
+        start(self, model, **options)
+
+    def run_here(_: str, arguments: list[str], folder: pathlib.Path, *rest: Any) -> Outcome:
+        monkeypatch.chdir(folder)
+        found = child._quantize(json.loads(pathlib.Path(arguments[0]).read_text()))
+        return Outcome(0, "", None, found, 0.0, "", 0, 0, 0, (0, 0, ""), folder / "log")
+
+    monkeypatch.setattr(engine.ONNXEngine, "__init__", start_checked)
+    monkeypatch.setattr(quantize_model, "check_model_protobuf_size", check)
+    monkeypatch.setattr(module, "run_child", run_here)
+    monkeypatch.setattr(module, "MOST_SMOOTHED", LIMIT)
+    lowered = lower_large(tmp_path / "segment", has_attention=has_attention)
+    rng = np.random.default_rng(0)
+    captured = InputCapture(tmp_path / "inputs")
+    for _ in range(24):
+        captured.add(0, [rng.uniform(-1, 1, (1, LENGTH, 128)).astype(np.float32)])
+    inputs = captured.find(0)
+    assert inputs is not None
+    quantized = quantize_segment(lowered, inputs, BuildSettings(), QuantizedCache(CacheFolder(tmp_path / "cache")))
+    assert sizes  # NNCF was asked
+    assert pathlib.Path(quantized.quantized_file).stat().st_size < LIMIT / 2
+    assert "SmoothQuant" in caplog.text
+    x = rng.uniform(-1, 1, (1, LENGTH, 128)).astype(np.float32)
+    plain, found = run(lowered.onnx_file, x), run(quantized.quantized_file, x)
+    assert 1e-5 < np.abs(found - plain).max() < 0.05 * np.ptp(plain)

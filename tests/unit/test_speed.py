@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import logging
 import pathlib
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import tensorflow as tf
 
@@ -25,6 +28,7 @@ from beforehand.speed import time_calls as timing
 from beforehand.speed import time_engines
 from beforehand.speed.estimate_ratio import estimate_ratio
 from beforehand.speed.judge import find_slowness
+from beforehand.speed.other_work import MOST_OTHERS, OtherWork
 from beforehand.speed.race_engines import Race
 from beforehand.speed.time_calls import Way, time_calls
 from beforehand.store.layout import find_manifest
@@ -33,6 +37,12 @@ from beforehand.store.manifest import read_manifest
 ANY, NONE = 1e-6, 1e6  # what every engine is as many times as fast as TensorFlow, and what none is
 SLOW_S = 0.02
 X = np.random.default_rng(1).normal(size=(4, 16)).astype(np.float32)
+
+
+@pytest.fixture(autouse=True)
+def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests run beside others: what these do to the machine is not to decide."""
+    monkeypatch.setattr(OtherWork, "find_share", lambda self: 0.0)
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +133,7 @@ def test_calls_take_turns_and_what_prepares_them_is_not_timed() -> None:
     ]
     times = time_calls(ways, lambda _: True, seconds=60.0)
     assert times is not None
-    assert [len(row) for row in times] == [timing._FIRST_LOOK] * 2  # then it is decided
+    assert [len(row) for row in times] == [timing._FIRST_LOOK] * 2  # then it is decided, after 0.3 s and more
     assert min(times[0]) < 0.002
     assert min(times[1]) >= 0.03
     order = [name for place, name in enumerate(made) if name != made[place - 1]]
@@ -149,8 +159,39 @@ def test_only_what_is_slower_by_the_whole_interval_is_left_out(
     low: float, high: float, min_speedup: float | None, is_slow: bool
 ) -> None:
     speed = EngineSpeed(100.0, 90.0, (low + high) / 2, low=low, high=high)
-    assert bool(find_slowness(speed, min_speedup)) is is_slow
-    assert not find_slowness(EngineSpeed(not_timed="no samples"), 2.0)
+    assert bool(find_slowness(speed, min_speedup, "x")) is is_slow
+    assert not find_slowness(EngineSpeed(not_timed="no samples"), 2.0, "x")
+
+
+def test_where_other_processes_are_at_work_nothing_is_left_out_and_the_reason_is_told(
+    source: pathlib.Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(OtherWork, "find_share", lambda self: 0.6)
+    converter = convert(source, "whole", min_speedup=NONE)
+    [engine] = converter.build(lambda: [X])
+    assert engine.speed is not None
+    assert engine.speed.kept
+    assert engine.speed.others == 0.6
+    told = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert [text.split(" takes ")[0] for text in told] == [f"{engine.segment} for x=4x16 in FP32", "whole for x=4x16"]
+    assert all(
+        "while other processes used 60 % of the CPUs). That is not 1e+06, but says little" in text for text in told
+    )
+
+
+def test_the_work_of_other_processes_is_seen_and_ones_own_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(psutil.cpu_count() or 1)]
+    try:
+        time.sleep(0.2)
+        work = OtherWork()
+        time.sleep(0.5)
+        assert work.find_share() > MOST_OTHERS
+    finally:
+        for process in busy:
+            process.kill()
+            process.wait()
+    assert OtherWork().find_share() == 0.0  # too short to tell
 
 
 def test_every_engine_is_timed_and_the_manifest_and_the_summary_have_the_numbers(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from beforehand.accuracy.settle_build import Excess
 from beforehand.records import Engine, EngineSpeed, LeftNative
 from beforehand.report.summarize_accuracy import summarize_accuracy
-from beforehand.report.summarize_speed import summarize_speed
+from beforehand.report.summarize_speed import summarize_calls, summarize_speed
 
 Place = tuple[int, str]  # segment and key: equal segments have equal keys
 
@@ -67,8 +67,8 @@ class UsedEngines:
     def describe_speed(self) -> str:
         """A line for the summary."""
         left = [f"{item.describe()}: left in TensorFlow" for item in self._left_out.values() if _is_slow(item)]
-        left += [f"{called} takes {speed.describe()}" for called, speed in self._signatures.items()]
-        return "; ".join(text for text in (summarize_speed(self.engines), *left) if text)
+        told = summarize_speed(self.engines), *left, summarize_calls(self._signatures)
+        return "; ".join(text for text in told if text)
 
 
 def _is_slow(excess: Excess) -> bool:

@@ -8,6 +8,7 @@ import logging
 from collections.abc import Iterable, Mapping
 
 from beforehand.backends.protocol import Backend
+from beforehand.build_engines.follow_healed import follow_healed
 from beforehand.errors import PrecisionError
 from beforehand.options import AUTO, Options
 from beforehand.records import EngineSpec, LoweredSegment, Manifest, ShapeSet
@@ -119,7 +120,7 @@ def make_spec(
         kernels=backend.describe_kernels(described),
         quantized=quantized,
     )
-    spec = _follow_healed(spec, manifest)
+    spec = follow_healed(spec, manifest, backend)
     return dataclasses.replace(spec, key=make_key(spec))
 
 
@@ -139,19 +140,6 @@ def _find_taken(manifest: Manifest, segment: int, shapes: ShapeSet, backend: Bac
             backend.resolve_precision(engine.precision, target)
             return engine.precision
     return _EXACT
-
-
-def _follow_healed(spec: EngineSpec, manifest: Manifest) -> EngineSpec:
-    """With what was put back to a higher precision in the segment's engine for the same shapes, else in one for others.
-
-    That was found by a comparison when the model was converted, which nobody can make again of the saved model.
-    """
-    engines = [engine for engine in manifest.engines if engine.segment_index == spec.segment_index]
-    found = [engine for engine in engines if engine.shapes == spec.shapes] or engines
-    if any(engine.precision == _EXACT and engine.backend == spec.backend for engine in found):
-        return dataclasses.replace(spec, precision=_EXACT)
-    kept = (engine.kept for engine in found if engine.kept and engine.precision == spec.precision)
-    return dataclasses.replace(spec, kept=next(kept, ()))
 
 
 def make_key(spec: EngineSpec) -> str:

@@ -1,6 +1,6 @@
 """The process that quantises one segment: `python -m beforehand.calibrate.child STATUS PARENT JOB.json`.
 
-JOB.json has "onnx_file", "target" (the file to write, beside it), "folder", "calls" and "names" (see `run_nncf`).
+JOB.json has "onnx_file", "target" (the file to write, beside it), "folder", "calls", "names" and "is_smoothed" (see `run_nncf`).
 """
 
 from __future__ import annotations
@@ -41,9 +41,7 @@ def main(arguments: list[str]) -> int:
 
 def _quantize(job: dict[str, Any]) -> str:
     """SHA-256 of the file written, or `NOTHING`."""
-    import onnx  # noqa: PLC0415 (an extra: what is missing is told)
-
-    from beforehand.precision.find_attention import find_attention  # noqa: PLC0415 (as above)
+    from beforehand.precision.find_attention import find_attention  # noqa: PLC0415 (these need onnx, an extra: what is missing is told)
     from beforehand.precision.keep_reduced import keep_reduced  # noqa: PLC0415
     from beforehand.precision.prepare_model import fold_model  # noqa: PLC0415
     from beforehand.precision.write_compactly import write_compactly  # noqa: PLC0415
@@ -53,10 +51,10 @@ def _quantize(job: dict[str, Any]) -> str:
     keep_reduced(prepared.model)
     written = pathlib.Path.cwd() / "prepared"
     written.mkdir()
-    model = onnx.load(str(prepared.model.write(written)))
     quantized = run_nncf(
-        model, pathlib.Path(job["folder"]), job["calls"], job["names"], has_attention=find_attention(prepared.model) > 0
-    )
+        prepared.model.write(written), pathlib.Path(job["folder"]), job["calls"], job["names"],
+        has_attention=find_attention(prepared.model) > 0, is_smoothed=job["is_smoothed"],
+    )  # fmt: skip
     if not any(node.op_type == "QuantizeLinear" for node in quantized.graph.node):
         return NOTHING
     write_compactly(quantized, prepared.model, target)

@@ -29,6 +29,8 @@ _log = logging.getLogger("beforehand")
 _CHILD = "beforehand.calibrate.child"
 # Raised when the same data come to another graph, because it is made otherwise.
 _RECIPE = 1
+# Bytes of a segment whose weights fit into one ONNX message, beside all else.
+MOST_SMOOTHED = (1 << 31) - (64 << 20)
 PACKAGES = ("nncf", "onnxruntime")
 
 
@@ -90,8 +92,14 @@ def _run(
     folder = pathlib.Path(tempfile.mkdtemp(prefix="quantise-", dir=inputs.folder.parent))
     job = {
         "onnx_file": lowered.onnx_file, "target": str(target), "folder": str(inputs.folder), "calls": inputs.calls,
-        "names": list(lowered.input_names),
+        "names": list(lowered.input_names), "is_smoothed": lowered.bytes <= MOST_SMOOTHED,
     }  # fmt: skip
+    if not job["is_smoothed"]:
+        _log.warning(
+            "%s has %.1f GB: outliers of activations are not moved into its weights (SmoothQuant), which would have to be in one "
+            "message of less than 2 GB. Where it has attention, look at its accuracy (docs/accuracy.md).",
+            lowered.segment.name, lowered.bytes / 1e9,
+        )  # fmt: skip
     (folder / "job.json").write_text(json.dumps(job))
     try:
         outcome = run_child(_CHILD, [str(folder / "job.json")], folder, "quantise", settings, Watch(cancel=cancel))

@@ -10,25 +10,39 @@ from typing import Any
 import numpy as np
 
 
-def run_nncf(model: Any, folder: pathlib.Path, calls: int, names: Sequence[str], *, has_attention: bool) -> Any:
+def run_nncf(
+    file: pathlib.Path,
+    folder: pathlib.Path,
+    calls: int,
+    names: Sequence[str],
+    *,
+    has_attention: bool,
+    is_smoothed: bool = True,
+) -> Any:
     """The model with QuantizeLinear and DequantizeLinear nodes, its weights in float32 still; NNCF's metadata are gone.
 
     Weights are quantised symmetrically, by channel, to int8. For activations NNCF's own defaults hold: symmetric ranges, for
     models with attention asymmetric ones and SmoothQuant; biases are corrected.
 
     Args:
-        model: A ModelProto whose constants are in it.
+        file: An ONNX model. Its large constants lie in a file beside it, and stay there until NNCF has done: it writes the model as
+            one message again and again, which ends at 2 GB.
         folder: Of captured inputs (`capture_inputs.SegmentInputs`).
         calls: How many there are.
         names: Of the model's inputs, in the order of the captured ones.
         has_attention: Whether the model is to be treated as a transformer.
+        is_smoothed: Whether SmoothQuant may be used, which puts the weights that it scales into that message.
     """
+    import onnx  # noqa: PLC0415 (an extra)
+
     os.environ["NNCF_CI"] = "1"  # its own way of turning telemetry off
     import nncf  # noqa: PLC0415 (after the line above)
     from nncf.onnx.quantization.backend_parameters import BackendParameters  # noqa: PLC0415
 
+    # Less than 0: not at all.
+    alphas = nncf.AdvancedSmoothQuantParameters() if is_smoothed else nncf.AdvancedSmoothQuantParameters(-1, -1)
     quantized = nncf.quantize(
-        model,
+        onnx.load(str(file), load_external_data=False),
         nncf.Dataset(_Calls(folder, calls, names)),
         subset_size=calls,
         target_device=nncf.TargetDevice.CPU,
@@ -37,7 +51,11 @@ def run_nncf(model: Any, folder: pathlib.Path, calls: int, names: Sequence[str],
         advanced_parameters=nncf.AdvancedQuantizationParameters(
             # Without 8-bit products that saturate at 16 bits, which CPUs without VNNI have, all 8 bits of weights are used.
             overflow_fix=nncf.OverflowFix.DISABLE,
-            backend_params={BackendParameters.COMPRESS_WEIGHTS: False},
+            smooth_quant_alphas=alphas,
+            backend_params={
+                BackendParameters.COMPRESS_WEIGHTS: False,
+                BackendParameters.EXTERNAL_DATA_DIR: str(file.parent.resolve()),
+            },
         ),
     )
     del quantized.metadata_props[:]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from beforehand.errors import BeforehandError
@@ -59,7 +59,7 @@ def collect_inspection(folder: pathlib.Path) -> dict[str, Any]:
         ],
         "files": [
             *(_describe_file(folder, name) for name in (layout.SAVED_MODEL, f"{_VARIABLES}/variables.index")),
-            *(_check_source(source, folder) for source in manifest.sources),
+            *(_check_graph(folder, *graph) for source in manifest.sources for graph in _list_graphs(source)),
         ],
         "disk": _measure_disk(folder, manifest),
         "model_id": manifest.model_id,
@@ -152,11 +152,18 @@ def _describe_file(folder: pathlib.Path, name: str) -> dict[str, str]:
     return {"file": name, "state": OK if (folder / name).is_file() else MISSING}
 
 
-def _check_source(source: SegmentSource, folder: pathlib.Path) -> dict[str, str]:
-    """The graph that engines are built of; its weights, in TensorFlow's checkpoint, are checked when it is built."""
-    name = f"{layout.ASSETS}/{source.onnx_file}"
+def _list_graphs(source: SegmentSource) -> Iterator[tuple[str, str]]:
+    """The file and hash of each graph that engines are built of; where a model has ranges of its own, both are one."""
+    yield source.onnx_file, source.onnx_sha256
+    if source.quantized_file not in ("", source.onnx_file):
+        yield source.quantized_file, source.quantized_sha256
+
+
+def _check_graph(folder: pathlib.Path, file: str, sha256: str) -> dict[str, str]:
+    """Its weights, in TensorFlow's checkpoint, are checked when it is built."""
+    name = f"{layout.ASSETS}/{file}"
     found = _describe_file(folder, name)
-    if found["state"] == OK and hash_file(folder / name) != source.onnx_sha256:
+    if found["state"] == OK and hash_file(folder / name) != sha256:
         found["state"] = ALTERED
     return found
 

@@ -24,6 +24,7 @@ VERBS = {
     "inspect": "beforehand.cli.inspect",
     "report": "beforehand.cli.report",
     "verify": "beforehand.cli.verify",
+    "bench": "beforehand.cli.bench",
     "add-target": "beforehand.cli.add_target",
     "slim": "beforehand.cli.slim",
     "cache": "beforehand.cli.cache",
@@ -37,7 +38,8 @@ EXIT_INTERRUPTED = 130
 
 _EPILOG = """\
 exit codes: 0 all is well; 1 the verb's own "no" (inspect, cache verify: a file is missing or altered; doctor: not usable here;
-plan: not all fits the budget; convert: saved without engines that could not be built; explain: nothing would run in an engine;
+plan: not all fits the budget; explain: nothing would run in an engine; verify: an output is off, or no engine ran;
+convert: saved without engines that could not be built;
 demo: wrong answers); 2 an error of usage or input; 70 a bug in beforehand; 130 interrupted"""
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from beforehand.precision.onnx_graph import OnnxGraph
+from beforehand.precision.onnx_graph import OnnxGraph, copy_node
 
 _INLINE = 1024  # bytes: smaller constants stand in the model
 _CLOSE = 1e-5  # relative: a factor found again from products is off by some units in the last place
@@ -31,11 +31,19 @@ def write_compactly(quantized: Any, prepared: OnnxGraph, target: pathlib.Path) -
     writer = _Writer(prepared)
     for tensor in quantized.graph.initializer:
         writer.add(tensor)
-    graph = quantized.graph
-    nodes = [*writer.nodes, *graph.node]
+    nodes = [*writer.nodes, *(copy_node(node) for node in quantized.graph.node)]
     model = onnx.ModelProto()
-    model.CopyFrom(quantized)
-    del model.graph.node[:], model.graph.initializer[:], model.graph.value_info[:]
+    for (
+        field,
+        value,
+    ) in quantized.ListFields():  # all of it but the graph: with its weights it may be larger than a message can be
+        if field.name in ("ir_version", "producer_name", "producer_version", "domain", "model_version", "doc_string"):
+            setattr(model, field.name, value)
+    model.opset_import.extend(quantized.opset_import)
+    model.functions.extend(quantized.functions)
+    model.graph.name = quantized.graph.name
+    model.graph.input.extend(quantized.graph.input)
+    model.graph.output.extend(quantized.graph.output)
     model.graph.node.extend(nodes)
     model.graph.initializer.extend(writer.tensors.values())
     target.write_bytes(model.SerializeToString(deterministic=True))

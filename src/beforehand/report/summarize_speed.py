@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from beforehand.records import Engine, EngineSpeed, LostCandidate, describe_us
+
+_MOST = 8  # engines whose rivals are told
 
 
 def summarize_speed(engines: Sequence[Engine]) -> str:
@@ -19,7 +21,18 @@ def summarize_speed(engines: Sequence[Engine]) -> str:
         told += f"; the least gain, {engine.segment} for {engine.shapes.describe()} in {engine.precision}, {speed.describe()}"
     reasons = dict.fromkeys(speed.not_timed for _, speed in tried if speed.not_timed)
     told += "".join(f"; not timed: {reason}" for reason in reasons)
-    return told + "".join(f"; {_describe_lost(engine, speed)}" for engine, speed in tried if speed.lost)
+    lost = [_describe_lost(engine, speed) for engine, speed in tried if speed.lost]
+    more = [f"and so {len(lost) - _MOST} engines more"] if len(lost) > _MOST else []
+    return "; ".join([told, *lost[:_MOST], *more])
+
+
+def summarize_calls(called: Mapping[str, EngineSpeed]) -> str:
+    """Of whole signatures, the one with the least gain, by what was called; empty where none was timed."""
+    if not called:
+        return ""
+    worst = min(called, key=lambda name: called[name].speedup)
+    least = f", the least gain of {len(called)} that were called" if len(called) > 1 else ""
+    return f"{worst} takes {called[worst].describe()}{least}"
 
 
 def _describe_lost(engine: Engine, speed: EngineSpeed) -> str:

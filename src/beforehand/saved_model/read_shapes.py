@@ -69,8 +69,9 @@ def _check_ranges(pairs: Mapping[str, list[tuple[int, int]]], item: Any) -> None
 
 
 def make_zeros(shapes: Mapping[str, Shape], signature: Signature) -> dict[str, np.ndarray[Any, Any]]:
-    """A sample of zeros of these shapes; it takes no memory until it is written to."""
-    dtypes = {spec.name: object if spec.dtype == "string" else spec.dtype for spec in signature.inputs}
+    """A sample of zeros, and of empty texts, of these shapes; it takes no memory until it is written to."""
+    # Of NumPy's own text zeros are empty texts; of its objects they are numbers.
+    dtypes = {spec.name: "S1" if spec.dtype == "string" else spec.dtype for spec in signature.inputs}
     try:
         return {name: np.zeros(shape, dtypes.get(name, "float32")) for name, shape in shapes.items()}
     except (TypeError, ValueError) as error:

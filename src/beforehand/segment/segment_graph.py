@@ -128,6 +128,7 @@ class _View:
         }
         self.order = [n.name for n in graph.graph_def.node if n.name not in self.constants and n.name not in inputs]
         self._known = set(self.order)
+        self._places = {name: place for place, name in enumerate(self.order)}
         self._regions = find_regions(self.nodes)
         self.consumers: dict[str, list[str]] = {name: [] for name in self.order}
         for name in self.order:
@@ -223,11 +224,12 @@ class _View:
         """The tensors of a part that others read, each once."""
         inside = set(part)
         found: dict[str, None] = {}
-        for name in self.order:
-            if name not in inside:
-                for tensor in self.nodes[name].input:
-                    if tensor.partition(":")[0] in inside:
-                        found[tensor if ":" in tensor else f"{tensor}:0"] = None
+        # By way of the consumers: all nodes for each of hundreds of parts were minutes, of 18,000 nodes.
+        readers = {reader for name in inside for reader in self.consumers[name]} - inside
+        for name in sorted(readers, key=self._places.__getitem__):
+            for tensor in self.nodes[name].input:
+                if tensor.partition(":")[0] in inside:
+                    found[tensor if ":" in tensor else f"{tensor}:0"] = None
         for tensor in self.graph.output_tensors:
             if tensor.partition(":")[0] in inside:
                 found[tensor] = None

@@ -50,7 +50,11 @@ class SpeedGate:
         """Use those that are fast enough, and leave the others' shapes to TensorFlow."""
         passed = []
         for engine in timed:
-            reason = find_slowness(engine.speed, self._min_speedup)
+            reason = find_slowness(
+                engine.speed,
+                self._min_speedup,
+                f"{engine.segment} for {engine.shapes.describe()} in {engine.precision}",
+            )
             if reason:
                 self.leave_native(engine, reason)
             else:

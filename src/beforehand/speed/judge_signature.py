@@ -14,8 +14,8 @@ from beforehand.accuracy.observe_segments import list_tries
 from beforehand.errors import BuildCancelledError
 from beforehand.records import EngineSpeed, Signature, describe_range
 from beforehand.speed.judge import find_slowness, is_clear
-from beforehand.speed.race_engines import NATIVE, Race, TimeAllowance
-from beforehand.speed.time_calls import Way, time_calls
+from beforehand.speed.race_engines import NATIVE, Race, TimeAllowance, run_race
+from beforehand.speed.time_calls import Way
 
 if TYPE_CHECKING:
     from beforehand.live_model import LiveModel
@@ -62,7 +62,7 @@ class SignatureJudge:
                 fast.update(served)
                 continue
             called = f"{self._signature.key} for {_describe(sample)}"
-            reason = find_slowness(speed, self._min_speedup)
+            reason = find_slowness(speed, self._min_speedup, called)
             note(called, speed)
             _log.info("%s takes %s", called, speed.describe())
             if reason:
@@ -103,12 +103,9 @@ class SignatureJudge:
             Way(call, lambda: self._live.ask_engines(asked=True)),
         ]
         try:
-            times = time_calls(
-                ways, lambda found: is_clear(Race(found, 1).compare(1, NATIVE), self._min_speedup), seconds
-            )
+            return run_race(ways, 1, lambda found: is_clear(found.compare(1, NATIVE), self._min_speedup), seconds)
         finally:
             self._live.ask_engines(asked=True)
-        return None if times is None else Race(times, 1)
 
 
 def _describe(sample: Mapping[str, Any]) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from beforehand.backends.protocol import Executable
 from beforehand.records import EngineSpeed
 from beforehand.speed.estimate_ratio import Ratio, estimate_ratio
+from beforehand.speed.other_work import OtherWork
 from beforehand.speed.time_calls import Times, Way, time_calls
 
 if TYPE_CHECKING:
@@ -22,10 +23,14 @@ NATIVE = 0  # the first runner of every race; engines come after it
 
 @dataclasses.dataclass(frozen=True)
 class Race:
-    """Times of several runners on the same samples: `times` of runner r on sample s stand at `r * samples + s`."""
+    """Times of several runners on the same samples: `times` of runner r on sample s stand at `r * samples + s`.
+
+    `others`: what other processes used of all CPUs meanwhile, 0 to 1.
+    """
 
     times: Times
     samples: int
+    others: float = 0.0
 
     def compare(self, first: int, second: int) -> Ratio:
         """How many times faster the first runner is than the second: of several samples the geometric mean, round by round."""
@@ -40,7 +45,9 @@ class Race:
     def describe(self, runner: int) -> EngineSpeed:
         """An engine beside TensorFlow."""
         ratio = self.compare(runner, NATIVE)
-        return EngineSpeed(self.find_us(runner), self.find_us(NATIVE), ratio.median, low=ratio.low, high=ratio.high)
+        return EngineSpeed(
+            self.find_us(runner), self.find_us(NATIVE), ratio.median, low=ratio.low, high=ratio.high, others=self.others
+        )
 
     def _of(self, runner: int) -> Times:
         return self.times[runner * self.samples : (runner + 1) * self.samples]
@@ -84,8 +91,14 @@ def race_engines(
     ways = [Way(live.make_native_call(sample.segment, sample.inputs)) for sample in chosen]
     for executable in executables:
         ways += [_make_way(executable, sample) for sample in chosen]
-    times = time_calls(ways, lambda so_far: is_decided(Race(so_far, len(chosen))), seconds)
-    return None if times is None else Race(times, len(chosen))
+    return run_race(ways, len(chosen), is_decided, seconds)
+
+
+def run_race(ways: Sequence[Way], samples: int, is_decided: Callable[[Race], bool], seconds: float) -> Race | None:
+    """Time these ways, in the order of `Race.times`; None where they are too slow for the time there is."""
+    other_work = OtherWork()
+    times = time_calls(ways, lambda so_far: is_decided(Race(so_far, samples)), seconds)
+    return None if times is None else Race(times, samples, other_work.find_share())
 
 
 def _make_way(executable: Executable, sample: SegmentSample) -> Way:

@@ -9,9 +9,9 @@ from collections.abc import Callable, Sequence
 
 Times = Sequence[Sequence[float]]  # seconds: of each way, one call of each round
 FEWEST_ROUNDS = 3
-MOST_ROUNDS = 60
-# After so many rounds, and then after every fifth, it is asked whether more are needed.
-_FIRST_LOOK = 10
+MOST_ROUNDS = 200
+# After so many rounds and seconds, and then after every fifth round, it is asked whether more are needed.
+_FIRST_LOOK, _LEAST_S = 10, 0.15
 # Calls shorter than this come once untimed in each turn: threads and caches are then its own, not those of the way before.
 _SHORT_S = 0.02
 # Calls shorter than this are timed several at once.
@@ -38,8 +38,8 @@ def time_calls(ways: Sequence[Way], is_decided: Callable[[Times], bool], seconds
     """
     shuffle = random.Random(1).shuffle  # noqa: S311 (an order of calls is no secret)
     times: list[list[float]] = [[] for _ in ways]
-    end = time.perf_counter() + seconds
-    give_up = end + (_PATIENCE - 1) * seconds
+    start = time.perf_counter()
+    end, give_up = start + seconds, start + _PATIENCE * seconds
     last = [_warm_up(way) for way in ways]
     order = list(range(len(ways)))
     for number in range(MOST_ROUNDS):
@@ -48,7 +48,7 @@ def time_calls(ways: Sequence[Way], is_decided: Callable[[Times], bool], seconds
             break
         if number < FEWEST_ROUNDS and now > give_up:
             return None
-        if number >= _FIRST_LOOK and number % 5 == 0 and is_decided(times):
+        if number >= _FIRST_LOOK and number % 5 == 0 and now > start + _LEAST_S and is_decided(times):
             break
         shuffle(order)
         for index in order:

@@ -7,6 +7,7 @@ FOLDER/
   assets/TRTEngineOp_000_000.1a2b3c4d.onnx        what they are built of, without the weights, which are in variables/
   assets/TRTEngineOp_000_000.1a2b3c4d.int8.onnx   the same quantised, for INT8
   assets/beforehand.verify.json                   what `beforehand verify --keep` found
+  assets/beforehand.bench.json                    what `beforehand bench --keep` measured
   assets/.beforehand.lock                         empty: held by whoever adds or takes out engines
   assets/report.html, assets/report.json          what was converted, for people and for programs; nothing reads them
   assets/beforehand.origin.json                   what is known at the conversion alone, for later reports

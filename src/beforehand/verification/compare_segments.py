@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from beforehand.accuracy.compare_engines import open_engine
-from beforehand.accuracy.compare_outputs import compare_output, take_worst
+from beforehand.accuracy.compare_outputs import take_worst
 from beforehand.backends.protocol import Executable
 from beforehand.records import Engine, Manifest, OutputAccuracy
 from beforehand.store import layout
+from beforehand.verification.compare_values import compare_values
 from beforehand.verification.records import Drift, NotVerified, SegmentRow
 from beforehand.verification.tolerances import judge_output
 
@@ -70,7 +71,7 @@ class SegmentChecker:
     def _compare(self, engine: Engine, call: SegmentCall, plain: SegmentCall | None) -> None:
         segment = self._manifest.segments[call.segment]
         pairs = zip(segment.inputs, call.inputs, strict=True)
-        inputs = tuple(np.ascontiguousarray(array.astype(spec.dtype, copy=False)) for spec, array in pairs)
+        inputs = tuple(np.asarray(array, spec.dtype, order="C") for spec, array in pairs)
         try:
             if engine.file not in self._opened:
                 self._opened[engine.file] = open_engine(engine, self._assets, self._manifest.policies.device)
@@ -80,8 +81,8 @@ class SegmentChecker:
             self._failures[engine.file] = NotVerified(engine.segment, engine.file, told)
             return
         for index, (spec, wanted, given) in enumerate(zip(segment.outputs, call.outputs, outputs, strict=True)):
-            native = None if plain is None else compare_output(spec.name, wanted, plain.outputs[index])
-            pair = (compare_output(spec.name, wanted, np.asarray(given)), native)
+            native = None if plain is None else compare_values(spec.name, wanted, plain.outputs[index])
+            pair = (compare_values(spec.name, wanted, np.asarray(given)), native)
             self._found.setdefault(_Place(engine.file, index), []).append(pair)
 
     def list_rows(self) -> tuple[SegmentRow, ...]:

@@ -8,6 +8,8 @@ import runpy
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from beforehand.accuracy.draw_inputs import draw_inputs
 from beforehand.accuracy.keep_samples import KeptSamples, has_values
 from beforehand.errors import NoSamplesError, SampleError
@@ -54,7 +56,8 @@ def find_samples(
             kept.add(item.high)
     else:
         for found in list_shapes(manifest, signature, engines):
-            kept.add(make_zeros(found, signature))
+            zeros = make_zeros(found, signature)
+            kept.add({name: np.full(a.shape, b"", object) if a.dtype.kind == "O" else a for name, a in zeros.items()})
     return [
         Drawn(sample) if given is not None and has_values(sample) else Drawn(draw_inputs(sample), sample)
         for sample in kept.samples

@@ -123,11 +123,16 @@ class Reference:
         return {tensor: value for tensor, value in self._values.items() if tensor.partition(":")[0] in names}
 
     def _find_dtype(self, dtype: str) -> str:
+        if self.precision == FLOAT64 and tf.as_dtype(dtype).is_complex:
+            return "complex128"
         return FLOAT64 if self.precision == FLOAT64 and tf.as_dtype(dtype).is_floating else dtype
 
     def _cast(self, value: Array) -> Array:
-        # What ml_dtypes adds, such as bfloat16, is of kind V.
-        return value.astype(np.float64) if self.precision == FLOAT64 and value.dtype.kind in "fV" else value
+        if (
+            self.precision == FLOAT64 and value.dtype.kind in "fV"
+        ):  # what ml_dtypes adds, such as bfloat16, is of kind V
+            return value.astype(np.float64)
+        return value.astype(np.complex128) if self.precision == FLOAT64 and value.dtype.kind == "c" else value
 
     def run(self, sample: Mapping[str, Array]) -> Answer:
         """The answer to one sample, of the signature's own dtypes.

@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from beforehand import loaded as counters
-from beforehand.accuracy.compare_outputs import compare_output, take_worst
+from beforehand.accuracy.compare_outputs import take_worst
 from beforehand.errors import BeforehandError
 from beforehand.records import Engine, Manifest, OutputAccuracy, Signature
 from beforehand.saved_model.check_sample import Sample
@@ -21,6 +21,7 @@ from beforehand.saved_model.read_saved_model import Source, read_saved_model
 from beforehand.saved_model.save_source import save_source
 from beforehand.store import layout
 from beforehand.verification.compare_segments import SegmentChecker
+from beforehand.verification.compare_values import compare_values
 from beforehand.verification.find_samples import Drawn
 from beforehand.verification.read_native_graph import read_native_graph
 from beforehand.verification.records import Drift, NotVerified, OutputRow, SegmentRow
@@ -131,7 +132,8 @@ class ModelPair:
             if sample is None:
                 continue
             try:
-                answer, plain = own.run(sample), single.run(sample)
+                plain = single.run(sample)  # first: what fails there says nothing of float64
+                answer = own.run(sample)
                 expected = answer if source is None else source.run(sample)
             except (tf.errors.OpError, ValueError) as error:
                 _log.debug("TensorFlow cannot run a sample: %s", error)
@@ -206,9 +208,9 @@ def _make_rows(signature: Signature, found: Sequence[_Compared], tolerance: floa
 def _make_row(signature: Signature, name: str, group: Sequence[_Compared], tolerance: float | None) -> OutputRow:
     answered = [item for item in group if item.outputs is not None]
     pairs = [(item.expected.outputs[name], (item.outputs or {})[name]) for item in answered]
-    worst = take_worst([compare_output(name, *pair) for pair in pairs]) if pairs else OutputAccuracy(name, 0, 0, 0, 0)
+    worst = take_worst([compare_values(name, *pair) for pair in pairs]) if pairs else OutputAccuracy(name, 0, 0, 0, 0)
     # Both of the converted model's own graph: a source that is another model says nothing of rounding.
-    native = take_worst([compare_output(name, item.own.outputs[name], item.plain.outputs[name]) for item in group])
+    native = take_worst([compare_values(name, item.own.outputs[name], item.plain.outputs[name]) for item in group])
     precision = find_coarsest(tuple(item.asked.precision for item in group))
     judged = judge_output(worst, precision, native, tolerance)
     engines = tuple(sorted({segment for item in group for segment in item.asked.engines}))
@@ -232,7 +234,7 @@ def _list_differences(
     notes = []
     for spec in signature.outputs:
         worst = take_worst(
-            [compare_output(spec.name, item.expected.outputs[spec.name], item.own.outputs[spec.name]) for item in found]
+            [compare_values(spec.name, item.expected.outputs[spec.name], item.own.outputs[spec.name]) for item in found]
         )
         if worst.lost or worst.max_rel > limit:
             notes.append(

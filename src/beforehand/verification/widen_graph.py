@@ -14,8 +14,11 @@ from beforehand.records import FlatGraph
 from beforehand.runtime.tensorflow_private import find_cpu_constraints
 from beforehand.verification.spell_out_norms import spell_out_norms
 
-DOUBLE: int = tf.float64.as_datatype_enum
-FLOATS = frozenset(dtype.as_datatype_enum for dtype in (tf.float32, tf.float16, tf.bfloat16))
+_WIDER: dict[int, int] = {
+    **{dtype.as_datatype_enum: tf.float64.as_datatype_enum for dtype in (tf.float32, tf.float16, tf.bfloat16)},
+    tf.complex64.as_datatype_enum: tf.complex128.as_datatype_enum,
+}
+NARROW = frozenset(_WIDER)
 # Ops that mean something else in another dtype: bits, other random numbers of the same seed, tables and files of float32.
 _OF_THEIR_DTYPE = frozenset(
     ("Bitcast", "DecodeRaw", "DecodePaddedRaw", "LookupTableFind", "LookupTableFindV2", "LookupTableSize")
@@ -34,7 +37,7 @@ class Widened:
 
 
 def widen_graph(graph: FlatGraph, find_op_def: FindOpDef) -> Widened:
-    """The graph with float64 instead of float32, float16 and bfloat16, inputs, weights and outputs included.
+    """The graph with float64 instead of float32, float16 and bfloat16, inputs, weights and outputs included; complex128 likewise.
 
     An op that TensorFlow has no float64 kernel of for CPUs computes as it did, between casts. Batch normalisation, which is one, is
     spelt out first. In bodies of loops and branches nothing is cast.
@@ -72,7 +75,7 @@ def widen_graph(graph: FlatGraph, find_op_def: FindOpDef) -> Widened:
 
 def _widen_function(function: Any, find_op_def: FindOpDef) -> None:
     for argument in (*function.signature.input_arg, *function.signature.output_arg):
-        argument.type = DOUBLE if argument.type in FLOATS else argument.type
+        argument.type = _WIDER.get(argument.type, argument.type)
     for node in function.node_def:
         if _computes_with_floats(node, find_op_def) and not _widen_node(node, find_op_def):
             raise GraphError(f"{node.op} ({node.name}) in the body of a loop or branch has no float64 kernel")
@@ -110,8 +113,8 @@ def _find_definition(node: Any, find_op_def: FindOpDef) -> Any:
 def _computes_with_floats(node: Any, find_op_def: FindOpDef) -> bool:
     definition = _find_definition(node, find_op_def)
     arguments = (*definition.input_arg, *definition.output_arg)
-    return any(argument.type in FLOATS for argument in arguments) or any(
-        FLOATS.intersection(types) for _, types in _list_types(node, definition)
+    return any(argument.type in NARROW for argument in arguments) or any(
+        NARROW.intersection(types) for _, types in _list_types(node, definition)
     )
 
 
@@ -120,11 +123,9 @@ def _widen_node(node: Any, find_op_def: FindOpDef) -> bool:
     definition = _find_definition(node, find_op_def)
     if node.op in _OF_THEIR_DTYPE or (node.op.startswith(_RANDOM) and node.op not in _STATELESS):
         return False
-    if any(argument.type in FLOATS for argument in (*definition.input_arg, *definition.output_arg)):
+    if any(argument.type in NARROW for argument in (*definition.input_arg, *definition.output_arg)):
         return False  # float32 by its definition
-    wanted = {
-        name: [DOUBLE if dtype in FLOATS else dtype for dtype in types] for name, types in _list_types(node, definition)
-    }
+    wanted = {name: [_WIDER.get(dtype, dtype) for dtype in types] for name, types in _list_types(node, definition)}
     if not _has_kernel(node.op, wanted, definition):
         return False
     for name, types in wanted.items():
@@ -133,9 +134,10 @@ def _widen_node(node: Any, find_op_def: FindOpDef) -> bool:
         else:
             node.attr[name].list.ClearField("type")
             node.attr[name].list.type.extend(types)
-    if node.op == "Const" and node.attr["value"].tensor.dtype in FLOATS:
+    if node.op == "Const" and node.attr["value"].tensor.dtype in NARROW:
         value = tf.make_ndarray(node.attr["value"].tensor)
-        node.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(value.astype("float64"), tf.float64))
+        wide = tf.as_dtype(_WIDER[node.attr["value"].tensor.dtype])
+        node.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(value.astype(wide.as_numpy_dtype), wide))
     return True
 
 
@@ -156,13 +158,13 @@ def _cast_around(node: Any, find_op_def: FindOpDef) -> tuple[list[Any], list[Any
     types = _list_inputs(node, _find_definition(node, find_op_def))
     before, after = [], []
     for place, dtype in enumerate(types):
-        if dtype in FLOATS:
-            cast = _make_cast(f"{node.name}/float64_in_{place}", node.input[place], DOUBLE, dtype)
+        if dtype in NARROW:
+            cast = _make_cast(f"{node.name}/float64_in_{place}", node.input[place], _WIDER[dtype], dtype)
             node.input[place] = cast.name
             before.append(cast)
     for place, (_, dtype) in enumerate(list_outputs(node, find_op_def)):
-        if dtype in FLOATS:
-            after.append(_make_cast(f"{node.name}/float64_out_{place}", f"{node.name}:{place}", dtype, DOUBLE))
+        if dtype in NARROW:
+            after.append(_make_cast(f"{node.name}/float64_out_{place}", f"{node.name}:{place}", dtype, _WIDER[dtype]))
     return before, after
 
 
