@@ -50,7 +50,7 @@ bench-gpu: $(READY)  ## calls on a GPU beside TensorRT's own API and torch.compi
 bench-models: $(READY)  ## the table of models, into benchmarks/RESULTS.md; BENCH="--models vit", BENCH=--slow
 	$(BIN)/python benchmarks/models.py $(BENCH)
 
-reports: $(READY)  ## docs/reports/: the reports of four models, measured here (minutes; on a quiet machine); REPORTS="--no-measure" for pages alone
+reports: $(READY)  ## docs/reports/: the reports of four models, measured here (minutes; on a quiet machine); REPORTS="--no-timings" where it is not
 	$(BIN)/python scripts/make_reports.py $(REPORTS)
 
 faults: $(READY)  ## make every fault of a build happen, and print what each is told as

@@ -97,14 +97,16 @@ def test_every_segment_comes_back_byte_by_byte(saved: Any, tmp_path: pathlib.Pat
         assert (source.digest, source.input_names) == (lowered.digest, lowered.input_names)
 
 
-def test_graphs_are_all_that_the_folder_holds_more(saved: Any) -> None:
+def test_graphs_and_a_report_are_all_that_the_folder_holds_more(saved: Any) -> None:
     _, folder = saved
     manifest = read(folder)
     graphs = sum((folder / layout.ASSETS / source.onnx_file).stat().st_size for source in manifest.sources)
     engines = sum(engine.bytes for engine in manifest.engines)
     weights = sum(length for source in manifest.sources for *_, length in source.pieces)
     parts = ["saved_model.pb", "fingerprint.pb", "variables/variables.index", "variables/variables.data-00000-of-00001"]
-    ours = layout.find_manifest(folder).stat().st_size
+    report = [layout.find_asset(folder, name) for name in (layout.REPORT_PAGE, layout.REPORT_DATA, layout.ORIGIN)]
+    ours = sum(file.stat().st_size for file in [layout.find_manifest(folder), *report])
+    assert ours < 400_000
     assert measure(folder) == sum((folder / name).stat().st_size for name in parts) + ours + engines + graphs
     assert graphs < max(weights, 1 << 20) / 2
 

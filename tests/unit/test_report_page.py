@@ -81,6 +81,12 @@ def test_a_page_fits_its_width_logs_nothing_and_asks_for_nothing(
         return [...document.querySelectorAll('main *, header *')].filter((element) => !element.closest('.canvas, .side, thead')
           && element.getBoundingClientRect().right > innerWidth + 0.5).map((element) => element.outerHTML.slice(0, 120));""")
     assert beyond == []
+    overlapping = browser.run("""
+        const boxes = (kind) => [...document.querySelectorAll(`.chart .${kind}`)].map((text) => [text.textContent, text.getBoundingClientRect()]);
+        const values = boxes('value');
+        return boxes('label').filter(([, label]) => label.width && values.some(([, value]) => value.width && label.top < value.bottom
+          && value.top < label.bottom && label.right > value.left)).map(([text]) => text);""")
+    assert overlapping == []
     assert browser.list_errors() == []
     assert browser.list_requests() == [pages[name].resolve().as_uri()]
     if folder := os.environ.get("BEFOREHAND_TEST_PICTURES"):  # for people to look at

@@ -30,6 +30,7 @@ COLD_PARTS = (
     ("second_call_s", "second call"),
 )
 _ROW, _LABEL, _BAR, _LEFT, _FOOT = 40.0, 13.0, 12.0, 2.0, 40.0
+_LABEL_LETTER, _VALUE_LETTER = 7.7, 8.8  # widths of letters in the widest of the fonts that the page may get, in pixels
 _MARKS = 60  # of single calls, a row
 
 
@@ -167,7 +168,7 @@ def draw_errors(rows: Sequence[ErrorRow], width: float) -> Markup:
 def draw_speedups(rows: Sequence[SpeedRow], width: float) -> Markup:
     """The speed-up of each engine as a dot, its interval as a line; an upright line stands where both are equally fast."""
     scale = _linear(max((max(row.speedup, row.high, 1.0) for row in rows), default=1.0), width)
-    parts = [_line(scale.to_x(1.0), 4, scale.to_x(1.0), len(rows) * _ROW, "tolerance")]
+    parts = []
     for index, row in enumerate(rows):
         y = index * _ROW + _LABEL + 12
         told = format_ratio(row.speedup) if row.kept else f"{format_ratio(row.speedup)}, not used"
@@ -175,7 +176,8 @@ def draw_speedups(rows: Sequence[SpeedRow], width: float) -> Markup:
         span = [_line(scale.to_x(row.low), y, scale.to_x(row.high), y, "whisker")] if row.low and row.high else []
         kind = "dot" if row.kept else "dot bad"
         dot = tag("circle", {"cx": scale.to_x(row.speedup), "cy": y, "r": 5, "class": kind})
-        parts += [_label(index, row.label, told, width), _group("way-3", [*span, *ends, dot])]
+        even = _line(scale.to_x(1.0), y - 8, scale.to_x(1.0), y + 8, "tolerance")
+        parts += [_label(index, row.label, told, width), even, _group("way-3", [*span, *ends, dot])]
     return _frame(
         parts, scale, len(rows), width, "times as fast as TensorFlow", "speed of each engine against TensorFlow"
     )
@@ -238,7 +240,7 @@ def _frame(parts: Sequence[Markup], scale: _Scale, rows: int, width: float, axis
 
 
 def _label(index: int, label: str, value: str, width: float) -> Markup:
-    room = int((width - 14 - 6.8 * len(value)) / 6.4)
+    room = int((width - 14 - _VALUE_LETTER * len(value)) / _LABEL_LETTER)
     shown = label if len(label) <= room else label[: room // 2 - 1] + "…" + label[len(label) - room // 2 :]
     y = index * _ROW + _LABEL
     return join(_text(_LEFT, y, shown, "start", "label", label), _text(width - 4, y, value, "end", "value"))

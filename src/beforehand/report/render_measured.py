@@ -51,7 +51,7 @@ def _render_engine_speeds(report: Report) -> Markup:
     if not rows:
         return join()
     shown = sorted(rows, key=lambda row: row.speedup)[:_MOST_ROWS]
-    told = "Timed after the build, on the machine that built them. Dot: median. Line: where it lies with 95 %. Upright line: as fast as TensorFlow."
+    told = "Timed after the build, on the machine that built them. Dot: median. Line: where it lies with 95\N{NO-BREAK SPACE}%. Upright line: as fast as TensorFlow."
     parts = [tag("h3", None, escape("Engines against TensorFlow's run of their segments")), render_note(told)]
     parts.append(_draw(lambda width: draw_speedups(shown, width)))
     if len(rows) > len(shown):
