@@ -118,6 +118,19 @@ def test_a_budget_of_the_users_holds_for_all_and_else_fp32_alone_has_one() -> No
     )
 
 
+def test_what_has_nothing_to_do_with_tensorflows_is_not_used_in_any_precision() -> None:
+    expected = np.random.default_rng(0).normal(size=(8, 64)).astype(np.float32)
+    noise = np.random.default_rng(1).normal(size=(8, 64)).astype(np.float32)
+    for found in (np.zeros_like(expected), noise, -expected):
+        excess = find_excess(Accuracy((compare_output("y", expected, found),), 1), None)
+        assert excess.startswith("y has nothing to do with TensorFlow's: cosine ")
+    for found in (expected + noise, expected * 2):  # far off, but of the same function
+        assert find_excess(Accuracy((compare_output("y", expected, found),), 1), None) == ""
+    zeros = Accuracy((compare_output("y", np.zeros((8, 64), np.float32), noise * 1e-4),), 1)
+    assert find_excess(zeros, None) == ""
+    assert find_excess(Accuracy((compare_output("y", expected, noise),), 1), 100.0) == ""  # the user's budget
+
+
 def test_drawn_values_are_the_same_for_the_same_shapes_and_fit_their_dtypes() -> None:
     zeros = {
         "x": np.zeros((2, 50), np.float32), "n": np.zeros((2, 50), np.int64), "b": np.zeros((20,), bool),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from beforehand.accuracy.compare_outputs import SMALLEST_MAGNITUDE
 from beforehand.records import Accuracy
 
 # Of FP32 engines with no budget given, by measurement (docs/accuracy.md): a wrong translation is beyond it, the noise of models
@@ -13,6 +14,9 @@ AUTO_MAX_ERROR = 0.1
 LEAST_COSINE = 0.99
 LEAST_TOP1 = 0.99
 MOST_UNEQUAL = 0.01
+# Below it an output has nothing to do with TensorFlow's, whatever the precision: seen of INT8 on backends that compute it wrongly.
+# ResNet50 with random weights, whose answers rounding alone decides, had 0.66 in FP16.
+LEAST_RELATED = 0.25
 
 
 def find_budget(max_error: float | None, precision: str) -> float | None:
@@ -28,6 +32,15 @@ def find_excess(accuracy: Accuracy | None, budget: float | None) -> str:
         return f"{accuracy.lost} values are NaN, infinite or missing where TensorFlow's are not"
     if budget is not None and accuracy.max_rel > budget:
         return f"it is off by {accuracy.max_rel:.2g} of the largest magnitude of an output, and may be by {budget:g}"
+    return _find_unrelated(accuracy) if budget is None else ""
+
+
+def _find_unrelated(accuracy: Accuracy) -> str:
+    """The output of an engine without a budget that is another than TensorFlow's altogether."""
+    for output in accuracy.outputs:
+        is_all_zeros = output.max_abs <= output.max_rel * SMALLEST_MAGNITUDE  # TensorFlow's, which have no direction
+        if output.unequal is None and output.cosine < LEAST_RELATED and not is_all_zeros:
+            return f"{output.name} has nothing to do with TensorFlow's: cosine {output.cosine:.4f}"
     return ""
 
 
