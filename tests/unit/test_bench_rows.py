@@ -17,6 +17,7 @@ from beforehand.benchmark.time_ways import Plan, choose_calls, find_percentile, 
 from beforehand.cli.format_bench import format_bench
 from beforehand.errors import OptionValueError
 from beforehand.records import Signature, TensorSpec
+from beforehand.report.read_measured import read_bench, read_verify
 
 SHAPES = {"x": [1, 3]}
 PLAN = Plan((7, 30), 60.0, (1, 2))
@@ -170,3 +171,28 @@ def test_what_is_printed_has_every_way_every_reason_and_the_answer() -> None:
     assert "without build(): 2.500 s until the first answer instead of 1.500 s" in text
     assert "THE MACHINE WAS NOT STEADY: others were at work" in text
     assert json.loads(json.dumps(found.to_dict()))["version"] == 1
+
+
+def test_a_report_reads_what_is_kept_and_draws_no_start_that_failed(tmp_path: pathlib.Path) -> None:
+    log: list[str] = []
+    rows = time_ways({"native": Told([10.0], log, "native")}, 0, "serving_default", SHAPES, PLAN)
+    step = {"import_s": 3.0, "load_s": 1.0, "first_call_s": 0.5, "second_call_s": 0.01}
+    cold = (make_row(NEVER, [step], []), make_row(NOT_BUILT, [], [], "exit code 1: no room"))
+    file = tmp_path / "bench.json"
+    file.write_text(
+        json.dumps(Bench("now", {"cores": "2"}, {}, tuple(rows), cold, Steady(True, "", 0, 0, 0)).to_dict())
+    )
+    found = read_bench(file)
+    assert found is not None
+    assert [row.way for row in found.cold] == [NEVER]
+    assert [(row.callers, row.error) for row in found.rows] == [(1, ""), (2, "")]
+
+
+def test_a_report_shows_no_verdict_of_what_tensorflow_answered(tmp_path: pathlib.Path) -> None:
+    row = {"signature": "s", "output": "y", "shapes": SHAPES, "engines": [], "max_rel": 0.0, "tolerance": 0.001}
+    file = tmp_path / "verify.json"
+    data = {"version": 1, "when": "now", "reference": "float64", "first_drift": None}
+    file.write_text(json.dumps({**data, "rows": [{**row, "ok": ok} for ok in (True, None, False)]}))
+    found = read_verify(file)
+    assert found is not None
+    assert [row.ok for row in found.rows] == [True, False]
