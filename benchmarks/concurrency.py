@@ -42,7 +42,7 @@ HEAD = (
 def convert(source: pathlib.Path, folder: pathlib.Path, shape: tuple[int, ...]) -> None:
     import beforehand  # noqa: PLC0415 (TensorFlow, imported below it, is slow)
 
-    converter = beforehand.Converter(source)
+    converter = beforehand.Converter(source, min_speedup=None)
     converter.convert()
     converter.build(shapes={converter.signatures[0].inputs[0].name: shape})
     converter.save(folder)

@@ -33,7 +33,9 @@ def main(job: dict[str, Any]) -> dict[str, Any]:
         found = serve.signatures["serving_default"](**{key: tf.constant(array) for key, array in arrays.items()})
         save_arrays(folder, name, batch, "inputs", arrays)
         save_arrays(folder, name, batch, "outputs", {key: value.numpy() for key, value in found.items()})
-    converter = beforehand.Converter(source, backend="tensorrt-rtx", precision_mode=job["precision"], progress="off")
+    converter = beforehand.Converter(
+        source, backend="tensorrt-rtx", precision_mode=job["precision"], progress="off", min_speedup=None
+    )
     seconds = {}
     begun = time.perf_counter()
     converter.convert()

@@ -54,7 +54,7 @@ def load_engine(engine, folder):
 def build_engines(name, folder):
     """The static engines by batch size, the engine of the range, and a function that makes inputs."""
     make_model(name, folder / "source")
-    converter = beforehand.Converter(folder / "source")
+    converter = beforehand.Converter(folder / "source", min_speedup=None)
     converter.convert()
     [spec] = converter.signatures[0].inputs
     rest = spec.shape[1:]

@@ -67,7 +67,7 @@ def main(job: dict[str, Any]) -> dict[str, Any]:
 
 def convert(job: dict[str, Any], precision: str) -> tuple[beforehand.Converter, Any]:
     """The model converted, and loaded again; INT8 is calibrated with inputs drawn as those that are timed."""
-    converter = beforehand.Converter(job["source"], precision_mode=precision)
+    converter = beforehand.Converter(job["source"], precision_mode=precision, min_speedup=None)
     converter.convert()
     names, rng = list_names(converter), np.random.default_rng(2)
     if precision == "INT8":

@@ -61,7 +61,7 @@ def convert(source: pathlib.Path, folder: pathlib.Path, shape: list[int], *, bui
     """Convert and save; how long `build` took."""
     import beforehand  # noqa: PLC0415
 
-    converter = beforehand.Converter(source, progress="off")
+    converter = beforehand.Converter(source, progress="off", min_speedup=None)
     converter.convert()
     begun = time.perf_counter()
     if build:

@@ -9,10 +9,12 @@ import os
 import pathlib
 import tempfile
 import threading
+import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from beforehand import causes
 from beforehand.accuracy.check_build import BuildChecker
 from beforehand.accuracy.check_metric import MetricBudget, make_metric_budget
 from beforehand.accuracy.gate import Gate
@@ -30,6 +32,7 @@ from beforehand.calibrate.check_samples import SampleChecks
 from beforehand.calibrate.quantize_segment import PACKAGES
 from beforehand.check_packages import CONVERTING, check_packages
 from beforehand.errors import (
+    BuildCancelledError,
     BuildError,
     CalibrationError,
     ConvertedTwiceError,
@@ -40,11 +43,13 @@ from beforehand.errors import (
 from beforehand.options import AUTO, follow_environment, make_options
 from beforehand.profiles.choose_rule import choose_rule
 from beforehand.progress.choose import choose_progress, open_display
+from beforehand.progress.tell_line import tell_line
 from beforehand.records import Engine, EngineSpec, Manifest, SegmentRecord, Signature
 from beforehand.report.find_range_offers import find_range_offers
 from beforehand.report.make_report import make_report
 from beforehand.report.report_records import Origin, Report
 from beforehand.report.summarize import Summary, make_summary
+from beforehand.report.summarize_steps import summarize_build, summarize_conversion
 from beforehand.report.write_report import write_first_report
 from beforehand.saved_model.read_wanted import read_wanted
 from beforehand.speed.list_candidates import check_measurable, list_candidates
@@ -136,6 +141,7 @@ class Converter:
         if calibration_input_fn is not None:
             self._check_calibrated_mode("a calibration_input_fn was given")
         check_packages("converting", CONVERTING)
+        start = time.monotonic()
         from beforehand import pipeline  # noqa: PLC0415 (these three import TensorFlow)
         from beforehand.live_model import LiveModel  # noqa: PLC0415
         from beforehand.saved_model.save_source import save_source  # noqa: PLC0415
@@ -145,6 +151,7 @@ class Converter:
         segments = pipeline.describe_segments(conversion)
         live = LiveModel(conversion, segments, self._scratch, self.options.to_policies())
         self._converted = folder, conversion, segments, live
+        tell_line(self.options.progress, summarize_conversion(conversion.partitions, time.monotonic() - start))
         if conversion.not_kept:
             _log.info("not kept in the converted model: %s", ", ".join(conversion.not_kept))
         if calibration_input_fn is not None:
@@ -173,7 +180,8 @@ class Converter:
             NotConvertedError: BH111. SampleError: BH122, a sample does not fit the signature.
             CalibrationError: BH123, nothing is calibrated in this precision_mode; there is no sample, one that has NaN or
                 infinities, or they are one number throughout.
-            BuildError: BH401, a segment could not be quantised. BackendError: BH701, `beforehand[int8]` is not installed.
+            BuildError: BH401, a segment could not be quantised. BuildCancelledError: BH403, `cancel()` was called; a calibration
+                before this one stays as it was. BackendError: BH701, `beforehand[int8]` is not installed.
         """
         self._check_calibrated_mode("calibrate() was called")
         if INT8 not in self._candidates:
@@ -185,21 +193,28 @@ class Converter:
 
         chosen = self._choose_signature(conversion, signature)
         check_packages("calibrating", PACKAGES)
+        self._cancel.clear()
         try:
             read = read_samples(samples, chosen)
         except NoSamplesError as error:
             raise CalibrationError(
                 f"there are no samples to calibrate with: {error.what}", advice="some hundreds of real inputs"
             ) from error
-        checked = SampleChecks(chosen).check(itertools.islice(read, max_samples))
+        checked = SampleChecks(chosen).check(self._until_cancelled(itertools.islice(read, max_samples)))
         with tempfile.TemporaryDirectory(prefix="calibration-", dir=self._work) as scratch:
             capture = InputCapture(pathlib.Path(scratch), max_samples)
             live.capture_inputs(chosen, checked, capture.add)
-            self._cancel.clear()
             conversion = pipeline.quantize_segments(conversion, chosen.key, capture, self.options, self._cancel)
         live.set_lowered(conversion.lowered)
         self._converted = folder, conversion, segments, live
         self._calibrated.add(conversion.find_partition(chosen.key)[1])
+
+    def _until_cancelled(self, samples: Iterable[Any]) -> Iterator[Any]:
+        """Raises BuildCancelledError: BH403."""
+        for sample in samples:
+            if self._cancel.is_set():
+                raise BuildCancelledError("calibration was cancelled", cause=causes.CANCELLED)
+            yield sample
 
     def _check_calibrated_mode(self, what: str) -> None:
         """Raises CalibrationError: BH123, where nothing is calibrated."""
@@ -324,8 +339,11 @@ class Converter:
             with open_display(self.options.progress, self._on_event) as on_event:
                 tell_plan_alone(self._plan(request, ()), on_event)
             return ()
+        start = time.monotonic()
         result = self._build_candidates(request) if self._is_auto else self._run_builds(request, self._keep)
         engines = self._pass_engines(result.engines, request, signature, kept, budget)
+        took = time.monotonic() - start
+        tell_line(self.options.progress, summarize_build(result.engines, engines, len(result.failures), took))
         for offer in find_range_offers(self.engines) if result.engines else ():
             if offer.is_worth_saying:
                 _log.info("%s", offer.describe())
@@ -453,9 +471,9 @@ class Converter:
             return pipeline.build_seen(request, self._used.list_built(), self._work, hooks, self._cancel)
 
     def cancel(self) -> None:
-        """End the `build` that is running, from another thread or from `on_event`: it raises BuildCancelledError.
+        """End the `build` or `calibrate` that is running, from another thread or from `on_event`: it raises BuildCancelledError.
 
-        It returns at once; `build` does within 5 s. No process is left, and what was finished is kept.
+        It returns at once; they do within 5 s, but for TensorFlow's own run of a sample. No process is left, and what was finished is kept.
         """
         self._cancel.set()
 

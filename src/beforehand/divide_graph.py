@@ -93,6 +93,15 @@ class _Divider:
         for _ in range(_MAX_REFUSALS):
             partition = renumber_segments(self._segment(graph, support, is_body=False), self._number)
             lowered, refused = self._lower_all(partition)
+            for item in lowered:
+                told = item.segment
+                _log.debug(
+                    "%s: %d nodes as ONNX, %d bytes, %.2f%% of the arithmetic",
+                    told.name,
+                    told.size,
+                    item.bytes,
+                    100 * told.flops_share,
+                )
             if not refused:
                 return partition, lowered
             for name, reason in refused.items():

@@ -52,7 +52,7 @@ def read_progress() -> str:
 
 
 def read_log_level() -> str:
-    """BEFOREHAND_LOG=debug|info|warning|error: level of the logger `beforehand`; empty means unchanged."""
+    """BEFOREHAND_LOG=debug|info|warning|error: level of the logger `beforehand`, shown on stderr; empty means unchanged."""
     return os.environ.get("BEFOREHAND_LOG", "").strip().upper()
 
 

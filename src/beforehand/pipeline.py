@@ -141,6 +141,7 @@ def divide_model(
             partitions.append(partition)
             lowered.extend(segments)
         graph_of.append(graphs[identity])
+        _log.debug("%s: %d nodes, graph %d of the model", item.signature.key, len(graph.graph_def.node), graph_of[-1])
     wholes = [find_whole(partition, first) for partition, first in zip(partitions, first_segments, strict=True)]
     signatures = tuple(
         dataclasses.replace(item.signature, whole=wholes[graph]) for item, graph in zip(ordered, graph_of, strict=True)

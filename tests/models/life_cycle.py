@@ -20,6 +20,7 @@ def run_python(*arguments: Any, **environment: str) -> subprocess.CompletedProce
     """Run Python in a process of its own, with what this process can import."""
     environ = {name: value for name, value in os.environ.items() if not name.startswith(("BEFOREHAND_", "TF_TRT_"))}
     environ["BEFOREHAND_CACHE"] = os.environ["BEFOREHAND_CACHE"]
+    environ["BEFOREHAND_MIN_SPEEDUP"] = "0"  # small models: their engines are to run, faster or not
     path = os.pathsep.join(entry for entry in sys.path if entry and pathlib.Path(entry) != HERE)
     environ.update(PYTHONPATH=path, TF_CPP_MIN_LOG_LEVEL="3", **environment)
     command = [sys.executable, *map(str, arguments)]

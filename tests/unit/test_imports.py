@@ -17,7 +17,7 @@ class Block:
 
 sys.meta_path.insert(0, Block())
 import beforehand
-without = ("backends", "build_engines", "cli", "report", "store")
+without = ("backends", "benchmark", "build_engines", "cli", "report", "store")
 names = ["check_packages", "converter", "environment", "errors", "loaded", "options", "records", "trt_convert", "trt_params"]
 names += ["runtime.models", "runtime.model_runtime", "runtime.loaded_engine", "saved_model.read_samples"]
 for folder in without:

@@ -13,7 +13,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from beforehand.benchmark.check_steady import find_load, judge_steady, time_loop
-from beforehand.benchmark.describe_host import describe_host
 from beforehand.benchmark.list_samples import find_signature, list_samples
 from beforehand.benchmark.open_way import NATIVE, OF_SOURCE, WAYS
 from beforehand.benchmark.records import Bench, CallRow, ColdRow
@@ -21,7 +20,9 @@ from beforehand.benchmark.time_cold import ALONE, BUILT, NEVER, NOT_BUILT, copy_
 from beforehand.benchmark.time_ways import Plan, time_ways
 from beforehand.benchmark.way_process import Job, WayProcess
 from beforehand.errors import NoSamplesError, OptionValueError, SourceNotFoundError
+from beforehand.options import check_names
 from beforehand.records import Signature
+from beforehand.report.describe_machine import describe_machine
 from beforehand.report.list_versions import list_versions
 from beforehand.store import atomic, layout
 from beforehand.store.manifest import find_manifest, read_manifest
@@ -68,15 +69,15 @@ class Settings:
                 raise OptionValueError(f"{name} is {getattr(self, name)}", advice=advice)
 
 
-def bench(  # noqa: PLR0913 (what to measure, and how)
+def bench(
     folder: str | os.PathLike[str],
     *,
     against: str | os.PathLike[str] | None = None,
     samples: str | os.PathLike[str] | None = None,
     shapes: Any = None,
     signature: str | None = None,
-    settings: Settings | None = None,
     keep: bool = False,
+    **settings: Any,
 ) -> Bench:
     """Time a converted SavedModel beside TensorFlow's own ways to run the same, each in processes of their own.
 
@@ -98,14 +99,15 @@ def bench(  # noqa: PLR0913 (what to measure, and how)
             Without it inputs are drawn.
         shapes: Shapes to draw inputs at, as `build` takes them; by default those of the engines.
         signature: Key; by default the default signature.
-        settings: What and how long is measured.
         keep: Also write what was found beside the engines.
+        **settings: Fields of `Settings`: what and how long is measured.
 
     Raises:
-        SourceNotFoundError: BH201. ManifestError: BH502, it was not converted. SignatureError: BH203. OptionValueError: BH102.
+        UnknownOptionError: BH101. SourceNotFoundError: BH201. ManifestError: BH502, it was not converted. SignatureError: BH203. OptionValueError: BH102.
         NoSamplesError: BH121. SampleError: BH122. OutputExistsError: BH501, `keep`, and the folder may not be written to.
     """
-    settings = settings or Settings()
+    check_names(settings, [field.name for field in dataclasses.fields(Settings)])
+    wanted = Settings(**settings)
     path = pathlib.Path(folder).absolute()
     manifest = read_manifest(find_manifest(path))
     source = _find_source(against)
@@ -121,15 +123,15 @@ def bench(  # noqa: PLR0913 (what to measure, and how)
     with _set_environment(), tempfile.TemporaryDirectory(prefix="beforehand-") as scratch:
         jobs = {
             way: Job(way, str(source or path if way in (NATIVE, *OF_SOURCE) else path), str(path), key, shapes, given)
-            for way in settings.ways
+            for way in wanted.ways
         }
-        rows = _time_warm(jobs, drawn, source, settings, pathlib.Path(scratch))
+        rows = _time_warm(jobs, drawn, source, wanted, pathlib.Path(scratch))
         cold: list[ColdRow] = []
-        if settings.processes:
+        if wanted.processes:
             folders = _list_folders(path, source, pathlib.Path(scratch), has_engines=bool(manifest.engines))
-            cold = _time_cold(folders, chosen, drawn[0], settings, pathlib.Path(scratch))
+            cold = _time_cold(folders, chosen, drawn[0], wanted, pathlib.Path(scratch))
     found = Bench(
-        when=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"), machine=describe_host(),
+        when=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"), machine=dict(describe_machine()),
         versions=list_versions(), rows=tuple(rows), cold=tuple(cold), steady=judge_steady(before, time_loop(), load),
         notes=_list_notes(drawn, source),
     )  # fmt: skip

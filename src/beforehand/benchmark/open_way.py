@@ -24,10 +24,12 @@ class OpenedWay:
         self.way = way
         self.loaded: Any = None
         self._make = self._open_standalone(folder, key) if way == STANDALONE else self._open_loaded(folder, key)
+        self._waits = way != STANDALONE and _has_gpu()
 
     def make_call(self, sample: Sample) -> Call:
         """A function without arguments that runs the signature on the sample. What it gives are arrays or tensors that are ready."""
-        return self._make(sample)
+        call = self._make(sample)
+        return (lambda: _wait(call())) if self._waits else call
 
     def read_counters(self) -> tuple[int, int]:
         """Calls that engines and TensorFlow answered, of a converted model; (0, 0) of others."""
@@ -63,10 +65,8 @@ class OpenedWay:
 
             def make(sample: Sample) -> Call:
                 tensors = to_tensors(sample)
-                ordered = [
-                    tensors[name] if name in tensors else tensors[sorted(tensors)[place]]
-                    for place, name in enumerate(names)
-                ]
+                # By name, unless TensorFlow had to change some; they come in the order of the alphabet.
+                ordered = [tensors[name] for name in (names if set(names) == set(tensors) else sorted(tensors))]
                 return lambda: frozen(*ordered)
 
             return make
@@ -84,3 +84,15 @@ class OpenedWay:
             return lambda: function(**tensors)
 
         return make_plain
+
+
+def _has_gpu() -> bool:
+    import tensorflow as tf  # noqa: PLC0415
+
+    return bool(tf.config.list_physical_devices("GPU"))
+
+
+def _wait(result: Any) -> list[np.ndarray[Any, Any]]:
+    """What TensorFlow gives of a GPU may not be computed yet: have it in the host's memory, where engines' outputs are."""
+    values = result.values() if hasattr(result, "values") else result if isinstance(result, (list, tuple)) else [result]
+    return [np.asarray(value) for value in values]

@@ -100,7 +100,7 @@ class Bench:
     """What `beforehand.bench` measured; `when` in UTC."""
 
     when: str
-    machine: dict[str, Any]
+    machine: dict[str, str]
     versions: dict[str, str]
     rows: tuple[CallRow, ...]
     cold: tuple[ColdRow, ...]

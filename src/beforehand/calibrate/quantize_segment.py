@@ -54,7 +54,8 @@ def quantize_segment(
         BuildError: BH401, NNCF failed. BackendError: BH701, it is not installed.
     """
     key = make_key(lowered, inputs)
-    target = pathlib.Path(lowered.onnx_file).with_name(layout.ONNX_QUANTIZED)
+    # Beside what a calibration before made of other data: that is in use until all of this one has come to its end.
+    target = pathlib.Path(lowered.onnx_file).with_name(f"{key[:16]}.{layout.ONNX_QUANTIZED}")
     sha256 = cache.find(key, target)
     if sha256 is None:
         check_packages("calibrating", PACKAGES)
@@ -88,10 +89,10 @@ def _run(
     cancel: threading.Event | None,
 ) -> str:
     """Have the child write `target`; its SHA-256, empty if nothing can be quantised."""
-    target.unlink(missing_ok=True)
+    made = target.with_name(f"{target.name}.made")
     folder = pathlib.Path(tempfile.mkdtemp(prefix="quantise-", dir=inputs.folder.parent))
     job = {
-        "onnx_file": lowered.onnx_file, "target": str(target), "folder": str(inputs.folder), "calls": inputs.calls,
+        "onnx_file": lowered.onnx_file, "target": str(made), "folder": str(inputs.folder), "calls": inputs.calls,
         "names": list(lowered.input_names), "is_smoothed": lowered.bytes <= MOST_SMOOTHED,
     }  # fmt: skip
     if not job["is_smoothed"]:
@@ -105,12 +106,13 @@ def _run(
         outcome = run_child(_CHILD, [str(folder / "job.json")], folder, "quantise", settings, Watch(cancel=cancel))
         if outcome.code == 0 and not outcome.stopped and outcome.result == NOTHING:
             return ""
-        sha256 = hash_file(target) if target.is_file() else ""
+        sha256 = hash_file(made) if made.is_file() else ""
         if outcome.stopped or outcome.code != 0 or not sha256 or sha256 != outcome.result:
-            target.unlink(missing_ok=True)
             raise _explain(lowered, outcome, settings)
+        made.replace(target)
         return sha256
     finally:
+        made.unlink(missing_ok=True)
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -69,7 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Measure and print; 0, 1 where the converted model is slower, or an error of beforehand."""
     if arguments.samples is not None and arguments.shapes:
         raise OptionValueError("--samples and --shapes are both given", advice="one of them")
-    settings = Settings(
+    settings = Settings(  # refuses what cannot be
         ways=tuple(arguments.way or WAYS), callers=tuple(arguments.callers or Settings.callers),
         rounds=(arguments.rounds[0], arguments.rounds[1]), seconds=arguments.seconds, processes=arguments.processes,
         timeout_s=arguments.timeout,
@@ -81,7 +81,7 @@ def run(arguments: argparse.Namespace) -> int:
         shapes = sets[signature]
     found = bench(
         arguments.folder, against=arguments.against, samples=arguments.samples, shapes=shapes, signature=signature,
-        settings=settings, keep=arguments.keep,
+        **vars(settings), keep=arguments.keep,
     )  # fmt: skip
     if arguments.json is not None:
         atomic.write_bytes(arguments.json, json.dumps(found.to_dict(), indent=1).encode())

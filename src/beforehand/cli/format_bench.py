@@ -15,7 +15,7 @@ _COLD_HEAD = ("new process", "import s", "load s", "1st call s", "2nd call s", "
 def format_bench(found: Bench) -> Iterator[str]:
     """Lines: the machine, calls by shapes, cold starts, what build() saves, whether the machine was steady."""
     machine = found.machine
-    yield f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gb']} GB"
+    yield f"{machine['processor']}, {machine['cores']} cores, {machine['memory']}"
     for shapes in dict.fromkeys(_write_shapes(row) for row in found.rows):
         rows = [row for row in found.rows if _write_shapes(row) == shapes]
         yield f"calls of {rows[0].signature}, {shapes}"

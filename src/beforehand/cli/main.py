@@ -40,7 +40,7 @@ _EPILOG = """\
 exit codes: 0 all is well; 1 the verb's own "no" (inspect, cache verify: a file is missing or altered; doctor: not usable here;
 plan: not all fits the budget; explain: nothing would run in an engine; verify: an output is off, or no engine ran;
 convert: saved without engines that could not be built;
-demo: wrong answers); 2 an error of usage or input; 70 a bug in beforehand; 130 interrupted"""
+bench: slower than TensorFlow; demo: wrong answers); 2 an error of usage or input; 70 a bug in beforehand; 130 interrupted"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:

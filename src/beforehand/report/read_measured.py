@@ -25,7 +25,7 @@ def read_bench(file: pathlib.Path) -> Bench | None:
             str(data["when"]),
             tuple((str(name), _tell(value)) for name, value in (data.get("machine") or {}).items()),
             tuple(_read_bench_row(row) for row in data["rows"]),
-            tuple(_read_cold_row(row) for row in data.get("cold") or ()),
+            tuple(_read_cold_row(row) for row in data.get("cold") or () if not row.get("error")),
             steady.get("ok") if isinstance(steady.get("ok"), bool) else None,
             str(steady.get("told") or ""),
         )
@@ -39,7 +39,8 @@ def read_verify(file: pathlib.Path) -> Verify | None:
     if data is None:
         return None
     try:
-        rows = tuple(_read_verify_row(row) for row in data["rows"])
+        # What TensorFlow answered is neither right nor wrong.
+        rows = tuple(_read_verify_row(row) for row in data["rows"] if row["ok"] is not None)
         return Verify(str(data["when"]), str(data["reference"]), rows, _tell_drift(data.get("first_drift")))
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{type(error).__name__}: {error}") from error

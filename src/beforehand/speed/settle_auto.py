@@ -16,6 +16,7 @@ from beforehand.records import Engine, Signature
 from beforehand.report.summarize_speed import describe_candidate
 from beforehand.speed.choose_precision import Contest
 from beforehand.speed.gate import SpeedGate
+from beforehand.speed.other_work import MOST_OTHERS
 
 if TYPE_CHECKING:
     from beforehand.live_model import LiveModel
@@ -107,5 +108,11 @@ class AutoGate:
                 "%s for %s runs in %s (%s), not in %s",
                 engine.segment, engine.shapes.describe(), engine.precision, told, others or "another: there is none",
             )  # fmt: skip
+            if engine.speed is not None and engine.speed.others > MOST_OTHERS:
+                _log.warning(
+                    "%s for %s: the precision was chosen while other processes used %.0f %% of the CPUs: %s may not be the fastest. "
+                    "Try: build where nothing else runs.",
+                    engine.segment, engine.shapes.describe(), 100 * engine.speed.others, engine.precision,
+                )  # fmt: skip
             if self._options.max_error is None:
                 tell_doubts(engine)

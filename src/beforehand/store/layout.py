@@ -11,7 +11,6 @@ FOLDER/
   assets/.beforehand.lock                         empty: held by whoever adds or takes out engines
   assets/report.html, assets/report.json          what was converted, for people and for programs; nothing reads them
   assets/beforehand.origin.json                   what is known at the conversion alone, for later reports
-  assets/beforehand.bench.json                    what `beforehand bench --keep` measured
 """
 
 from __future__ import annotations

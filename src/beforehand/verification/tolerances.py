@@ -13,7 +13,7 @@ TOLERANCES = {
     "FP32": 1e-3,  # ResNet-50 4.6e-4; most models 1e-6 to 1e-5
     "TF32": 1e-2,  # its products have the 11 bits of FP16
     "FP16": 1e-2,  # an MLP 4e-3; 11 bits are 5e-4 a rounding
-    "BF16": 2e-2,  # ViT 7.5e-3; 8 bits are 4e-3 a rounding
+    "BF16": 4e-2,  # BERT's pooled output 1.8e-2, ViT 7.5e-3; 8 bits are 4e-3 a rounding
     "INT8": 0.15,  # trained encoder 0.086 and CNN 0.076, which lost nothing; 0.31 lost 2.4 points
 }
 # Where a model magnifies rounding, TensorFlow's own float32 is off too: an engine in FP32 may be by so many times that.
