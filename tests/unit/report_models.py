@@ -139,7 +139,7 @@ def make_bench() -> dict[str, Any]:
         for i, way in enumerate(ways)
     ]
     return {
-        "version": 1, "when": "2026-11-25T13:00:00+00:00", "machine": {"processor": "a fast one"}, "versions": {}, "rows": rows,
+        "version": 1, "when": "2026-11-25T13:00:00+00:00", "machine": {"processor": "a fast one", "instructions": ["avx2", "amx"]}, "versions": {}, "rows": rows,
         "cold": cold, "steady": {"ok": False, "told": "another process took 40 % of a core"},
     }  # fmt: skip
 

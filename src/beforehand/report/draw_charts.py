@@ -110,8 +110,7 @@ def draw_throughput(rows: Sequence[BenchRow], width: float) -> Markup:
     shown = [row for row in rows if row.per_second is not None]
     callers = sorted({row.callers for row in shown})
     height, left, bottom = 220.0, 56.0, 40.0
-    top = _nice(max((row.per_second or 0.0 for row in shown), default=1.0))
-    ticks = _list_ticks(top)
+    ticks = _list_ticks(max((row.per_second or 0.0 for row in shown), default=1.0))
 
     def to_x(count: int) -> float:
         span = width - left - 24
@@ -149,7 +148,7 @@ def draw_errors(rows: Sequence[ErrorRow], width: float) -> Markup:
         y = index * _ROW + _LABEL + 12
         x = scale.to_x(max(row.error, 10.0**low))
         told = "exact" if row.error == 0 else format_error(row.error)
-        parts.append(_label(index, row.label, told if row.ok else f"{told}, over the tolerance", width))
+        parts.append(_label(index, row.label, told if row.ok else f"{told}, over", width))
         parts.append(_line(scale.to_x(10.0**low), y, x, y, "stem" if row.ok else "stem bad"))
         parts.append(tag("circle", {"cx": x, "cy": y, "r": 5, "class": "dot" if row.ok else "dot bad"}))
         if row.tolerance:

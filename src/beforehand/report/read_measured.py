@@ -23,7 +23,7 @@ def read_bench(file: pathlib.Path) -> Bench | None:
         steady = data.get("steady") or {}
         return Bench(
             str(data["when"]),
-            tuple((str(name), str(value)) for name, value in (data.get("machine") or {}).items()),
+            tuple((str(name), _tell(value)) for name, value in (data.get("machine") or {}).items()),
             tuple(_read_bench_row(row) for row in data["rows"]),
             tuple(_read_cold_row(row) for row in data.get("cold") or () if not row.get("error")),
             steady.get("ok") if isinstance(steady.get("ok"), bool) else None,
@@ -84,6 +84,10 @@ def _number(value: Any) -> float | None:
     """None for what is no finite number: NaN and infinity cannot be drawn."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     return float(value) if is_number and math.isfinite(value) else None
+
+
+def _tell(value: Any) -> str:
+    return ", ".join(str(item) for item in value) if isinstance(value, list) else str(value)
 
 
 def tell_shapes(shapes: Mapping[str, Any]) -> str:

@@ -133,7 +133,7 @@ def render_accuracy(report: Report) -> Markup:
             render_note("Engines against TensorFlow on what reaches their segment, as compared after the build.")
         )
     if rows:
-        mark = " Upright line: the tolerance." if any(row.tolerance for row in rows) else ""
+        mark = " Upright line: the tolerance; open red dot: over it." if any(row.tolerance for row in rows) else ""
         parts.append(
             render_note(f"Dot: largest difference by the largest magnitude of the output; to the left is better.{mark}")
         )
