@@ -395,7 +395,7 @@ def test_an_engine_that_computes_something_else_is_not_used(tmp_path: pathlib.Pa
     converter = beforehand.Converter(tmp_path / "plain", precision_mode="INT8", progress="off")
     converter.convert(calibration_input_fn=lambda: [rng.normal(size=(100, 64)).astype(np.float32)])
     samples = {batch: rng.normal(size=(batch, 64)).astype(np.float32) for batch in (8, 9)}
-    converter.build(lambda: samples.values())
+    converter.build(samples.values)
     converter.save(tmp_path / "built")
     loaded = tf.saved_model.load(str(tmp_path / "built"))
     for x in samples.values():
