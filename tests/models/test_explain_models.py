@@ -14,11 +14,11 @@ from convert_here import convert
 import beforehand
 from beforehand.explanation.explanation import ExplainedGraph
 
-PARAMETERS = [
-    pytest.param(name, marks=[pytest.mark.slow] if expected.slow else [], id=name) for name, expected in TABLE.items()
-]
 # Of these the saved graph itself is read; none has a body whose nodes have the names of others outside.
 READ = ("spectrogram", "nested_inputs", "string_lookup", "resize_antialias")
+# Converted and built for these tests alone, and so in `make test-all` but for a few of each kind.
+QUICK = (*READ, "lstm", "detector", "bert", "while_with_text")
+PARAMETERS = [pytest.param(name, marks=[] if name in QUICK else [pytest.mark.slow], id=name) for name in TABLE]
 
 
 @pytest.mark.parametrize("model", PARAMETERS)

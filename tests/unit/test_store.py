@@ -14,6 +14,7 @@ from beforehand.errors import IntegrityError, ManifestError
 from beforehand.records import (
     Accuracy,
     Engine,
+    EngineSpeed,
     LeftOut,
     Manifest,
     OutputAccuracy,
@@ -144,8 +145,11 @@ def test_a_file_is_checked_before_it_is_handed_on(tmp_path: pathlib.Path) -> Non
 def test_every_field_of_an_engine_is_in_the_manifest() -> None:
     engine = Engine(
         **{
-            field.name: "x" for field in dataclasses.fields(Engine) if field.name not in ("shapes", "bytes", "accuracy")
+            field.name: "x"
+            for field in dataclasses.fields(Engine)
+            if field.name not in ("shapes", "bytes", "accuracy", "speed")
         },
+        speed=EngineSpeed(1, 2, 3),
         shapes=ShapeSet(("x",), ((1, 2),)),
         bytes=3,
         accuracy=Accuracy((OutputAccuracy("y", 1, 2, 3, 4),), 1),

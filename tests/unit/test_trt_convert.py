@@ -107,7 +107,7 @@ def test_parameters_order_and_defaults_are_those_of_tf_trt() -> None:
     ]
 
 
-def test_defaults_convert_one_signature_and_bound_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_defaults_convert_one_signature_into_twenty_engines_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("BEFOREHAND_MIN_SPEEDUP")
     assert read_passed() == {
         "source": "model",
@@ -115,6 +115,7 @@ def test_defaults_convert_one_signature_and_bound_nothing(monkeypatch: pytest.Mo
         "signatures": ("serving_default",),
         "precision_mode": "FP32",
         "minimum_segment_size": 3,
+        "max_engines": 20,
         "use_calibration": True,
         "on_unseen_shape": "build",
         "use_dynamic_shape": False,
@@ -146,6 +147,7 @@ def test_every_parameter_is_passed_on_by_position(monkeypatch: pytest.MonkeyPatc
         "source": "model",
         "tags": ("serve", "gpu"),
         "signatures": ("detect",),
+        "max_engines": 20,
         "use_dynamic_shape": True,
         "dynamic_shape_profile_strategy": "Optimal",
         "max_workspace_size_bytes": 1 << 20,
