@@ -188,6 +188,7 @@ def test_cancel_ends_a_calibration_and_leaves_the_one_before(
     assert kept <= {item.quantized_sha256 for item in sources}
 
 
+@pytest.mark.slow
 def test_ray_builds_the_same_engines_in_int8_healed_ones_too(
     source: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
