@@ -56,7 +56,7 @@ class Half:
     measured: dict[str, Any]
 
 
-@pytest.fixture(scope="module", params=["BF16", "FP16"])
+@pytest.fixture(scope="module", params=["BF16", pytest.param("FP16", marks=pytest.mark.slow)])
 def half(
     request: pytest.FixtureRequest,
     made_model: Callable[[str], life_cycle.MadeModel],
