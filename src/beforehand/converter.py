@@ -108,7 +108,7 @@ class Converter:
         check_usable(self._backend)
         if self._is_auto:
             check_measurable(self._backend, target)
-        tell_precision(self.options.precision_mode, self._precision, target)
+        tell_precision(self.options.precision_mode, self._backend, target)
         for name in self.options.list_ignored(self._backend.name):
             _log.warning("the option %s has no effect with the backend %s in this release", name, self._backend.name)
         self._scratch = tempfile.TemporaryDirectory(prefix="beforehand-")

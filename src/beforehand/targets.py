@@ -143,7 +143,7 @@ def _plan(folder: pathlib.Path, manifest: Manifest, backend: Backend, target: st
     specs = [spec for spec in specs if spec.key not in there]
     asked = dict(manifest.options)["precision_mode"]
     for spec in specs[:1]:
-        tell_precision(asked, backend.resolve_precision(asked, spec.target), spec.target)
+        tell_precision(asked, backend, spec.target)
     for spec in specs:
         reason = find_uncompared(spec, manifest)
         if reason and has_budget(spec, manifest):

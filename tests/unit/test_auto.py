@@ -117,6 +117,17 @@ def convert(source: pathlib.Path, *, calibrate: bool = True, **options: Any) -> 
 
 
 @needs_all
+def test_engines_for_a_lesser_machine_are_added_to_what_auto_chose(
+    source: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    converter = convert(source, calibrate=False)
+    converter.build(lambda: SAMPLES[:1])
+    converter.save(tmp_path / "saved")
+    [added] = beforehand.add_target(tmp_path / "saved", target="cpu-x86_64+avx2")
+    assert (added.precision, added.target) == ("FP32", "cpu-x86_64+avx2")
+
+
+@needs_all
 def test_the_fastest_wins_and_nothing_of_the_others_is_left(
     source: pathlib.Path, monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -163,7 +163,8 @@ def make_key(spec: EngineSpec) -> str:
     )
 
 
-def tell_precision(asked: str, found: str, target: str) -> None:
-    """Say it where engines run in another precision than the one asked for."""
-    if asked not in (found, AUTO):
+def tell_precision(asked: str, backend: Backend, target: str) -> None:
+    """Say it where engines run in another precision than the one asked for; "auto" asks for none."""
+    found = asked if asked == AUTO else backend.resolve_precision(asked, target)
+    if found != asked:
         _log.warning("precision_mode %s runs in %s on %s, which has no %s arithmetic", asked, found, target, asked)
