@@ -25,7 +25,7 @@ from make_models import MODELS
 from write_section import write_section
 
 from beforehand.benchmark.alternate_calls import Times, alternate_calls, list_ratios
-from beforehand.benchmark.estimate_median import Estimate, estimate_median
+from beforehand.speed.estimate_median import Estimate, estimate_median
 
 HERE = pathlib.Path(__file__).parent
 OURS, BARE = "beforehand", "OpenVINO"

@@ -10,7 +10,7 @@ from gpu_models import MODELS
 from gpu_roofline import Ceilings, Work, find_floor
 
 from beforehand.benchmark.alternate_calls import list_differences, list_ratios
-from beforehand.benchmark.estimate_median import CONFIDENCE, Estimate, combine_geometric, estimate_median
+from beforehand.speed.estimate_median import CONFIDENCE, Estimate, combine_geometric, estimate_median
 
 BEYOND_US = 20.0  # what a call may cost beyond TensorRT's own
 SPEED_UP, SPEED_UP_LEAST = 1.3, 0.9  # times torch.compile: the mean, and each row

@@ -10,7 +10,7 @@ from describe_machine import describe_machine
 from format_results import format_table, show
 
 from beforehand.benchmark.alternate_calls import list_ratios
-from beforehand.benchmark.estimate_median import CONFIDENCE, Estimate, combine_geometric, estimate_median
+from beforehand.speed.estimate_median import CONFIDENCE, Estimate, combine_geometric, estimate_median
 
 HEAD = ["model", "segments", "engines", "work", "error", "TensorFlow ms", "converted ms", "speed-up", "native"]
 _LONGEST = 200

@@ -8,7 +8,7 @@ from describe_machine import describe_machine
 from make_models import SIX, TEXTS
 
 from beforehand.benchmark.alternate_calls import list_differences, list_ratios
-from beforehand.benchmark.estimate_median import CONFIDENCE, Estimate, combine_geometric, estimate_median
+from beforehand.speed.estimate_median import CONFIDENCE, Estimate, combine_geometric, estimate_median
 
 MARGIN_MS = 0.4  # as in time_calls.py, which imports NumPy
 SPEED_UP = {"FP32": 2.0, "BF16": 3.5, "FP16": 3.5, "INT8": 4.5}

@@ -26,7 +26,7 @@ from ways_to_run import (
 
 import beforehand
 from beforehand.benchmark.alternate_calls import Times, alternate_calls, list_differences, list_ratios
-from beforehand.benchmark.estimate_median import estimate_median
+from beforehand.speed.estimate_median import estimate_median
 
 MARGIN_MS = 0.4  # what a call may cost beyond bare OpenVINO
 PAIR = ("OpenVINO", "beforehand")

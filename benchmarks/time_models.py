@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from beforehand.benchmark.alternate_calls import Times, alternate_calls, list_ratios
-from beforehand.benchmark.estimate_median import estimate_median
+from beforehand.speed.estimate_median import estimate_median
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "tests" / "models"))
 import check_model  # imports beforehand, before TensorFlow

@@ -24,7 +24,7 @@ from describe_machine import describe_machine
 from make_models import MODELS
 from write_section import write_section
 
-from beforehand.benchmark.estimate_median import estimate_median
+from beforehand.speed.estimate_median import estimate_median
 
 HERE = pathlib.Path(__file__).parent
 STATES = ("never converted", "converted, build() not called", "converted and built")

@@ -529,14 +529,12 @@ class Converter:
                 "Every call runs natively, at TensorFlow's own speed; nothing is built later, neither at load nor at the "
                 "first call."
             )
-        why = "without engines: build() was not called."
-        if self.engines or self._used.list_left_native():
-            is_asked = "without its engines, as asked."
-            why = (
-                is_asked
-                if self.engines
-                else "without engines: those built are left to TensorFlow (summary() says why)."
-            )
+        if self.engines:
+            why = "without its engines, as asked."
+        elif self._used.list_left_native():
+            why = "without engines: those built are left to TensorFlow (summary() says why)."
+        else:
+            why = "without engines: build() was not called."
         _log.warning("%s is saved %s %s", target, why, follows)
 
     def summary(self) -> Summary:

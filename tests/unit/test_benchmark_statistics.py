@@ -21,14 +21,14 @@ def path(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_ranks_are_those_of_the_tables() -> None:
-    from beforehand.benchmark.estimate_median import find_rank
+    from beforehand.speed.estimate_median import find_rank
 
     # The sign test's: with 6 values the extremes are a 96.9 % interval, with 5 there is none of 95 %.
     assert [find_rank(n) for n in (1, 5, 6, 8, 9, 20, 30, 100)] == [0, 0, 1, 1, 2, 6, 10, 40]
 
 
 def test_the_interval_holds_the_median_as_often_as_promised() -> None:
-    from beforehand.benchmark.estimate_median import estimate_median
+    from beforehand.speed.estimate_median import estimate_median
 
     rng = np.random.default_rng(1)
     found = [estimate_median(rng.exponential(size=25).tolist()) for _ in range(2000)]
@@ -37,7 +37,7 @@ def test_the_interval_holds_the_median_as_often_as_promised() -> None:
 
 
 def test_too_few_values_decide_nothing() -> None:
-    from beforehand.benchmark.estimate_median import estimate_median
+    from beforehand.speed.estimate_median import estimate_median
 
     assert estimate_median([1.0] * 5).judge(100.0, at_most=True) == "inconclusive"
     with pytest.raises(ValueError, match="nothing"):
@@ -49,7 +49,7 @@ def test_too_few_values_decide_nothing() -> None:
     [(0.5, "missed", "met"), (5.0, "inconclusive", "inconclusive"), (20.0, "met", "missed")],
 )
 def test_a_verdict_needs_the_whole_interval_on_one_side(threshold: float, at_most: str, at_least: str) -> None:
-    from beforehand.benchmark.estimate_median import Estimate
+    from beforehand.speed.estimate_median import Estimate
 
     estimate = Estimate(5.0, 1.0, 10.0, 9)
     assert estimate.judge(threshold, at_most=True) == at_most
@@ -57,7 +57,7 @@ def test_a_verdict_needs_the_whole_interval_on_one_side(threshold: float, at_mos
 
 
 def test_the_geometric_mean_takes_all_bounds_at_once() -> None:
-    from beforehand.benchmark.estimate_median import Estimate, combine_geometric
+    from beforehand.speed.estimate_median import Estimate, combine_geometric
 
     mean = combine_geometric([Estimate(2.0, 1.0, 4.0, 9), Estimate(8.0, 4.0, 9.0, 7)])
     assert (mean.median, mean.low, mean.high, mean.count) == (pytest.approx(4), pytest.approx(2), pytest.approx(6), 7)

@@ -6,6 +6,8 @@ the CPU plug-in writes into an engine, or whether it opens one.
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import importlib
 import pathlib
 import platform
@@ -145,3 +147,13 @@ def _read_numpy_features() -> dict[str, bool]:
 
 def _write_target(architecture: str, parts: tuple[str, ...]) -> str:
     return "+".join((f"cpu-{architecture}", *parts))
+
+
+@functools.cache
+def find_cpu_model() -> str:
+    """Its name as its maker sells it; what Python knows where the system does not tell, which may be nothing."""
+    with contextlib.suppress(OSError):
+        for line in _CPU_INFO.read_text(errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor()

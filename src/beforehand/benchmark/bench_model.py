@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from beforehand.benchmark.check_steady import find_load, judge_steady, time_loop
-from beforehand.benchmark.list_samples import find_signature, list_samples
+from beforehand.benchmark.list_samples import list_samples
 from beforehand.benchmark.open_way import NATIVE, OF_SOURCE, WAYS
 from beforehand.benchmark.records import Bench, CallRow, ColdRow
 from beforehand.benchmark.time_cold import ALONE, BUILT, NEVER, NOT_BUILT, copy_without_engines, time_cold, write_inputs
@@ -26,7 +26,7 @@ from beforehand.report.describe_machine import describe_machine
 from beforehand.report.list_versions import list_versions
 from beforehand.store import atomic, layout
 from beforehand.store.manifest import find_manifest, read_manifest
-from beforehand.verification.find_samples import Drawn
+from beforehand.verification.find_samples import Drawn, find_signature
 
 _NO_SOURCE = "it needs the model that was converted: give --against SRC (against=)"
 # A build in the background, or a model that may not be loaded, would be measured as something else.

@@ -6,10 +6,8 @@ import pathlib
 from typing import Any
 
 from beforehand.accuracy.compare_engines import find_obstacle
-from beforehand.errors import SignatureError
-from beforehand.records import Manifest, Signature
 from beforehand.store.manifest import find_manifest, read_manifest
-from beforehand.verification.find_samples import Drawn, find_samples
+from beforehand.verification.find_samples import Drawn, find_samples, find_signature
 
 
 def list_samples(folder: pathlib.Path, key: str, samples: str | None, shapes: Any) -> list[Drawn]:
@@ -28,15 +26,3 @@ def list_samples(folder: pathlib.Path, key: str, samples: str | None, shapes: An
     signature = find_signature(manifest, key)
     usable = [engine for engine in manifest.engines if not find_obstacle(engine)]
     return find_samples(manifest, signature, usable or manifest.engines, samples, shapes, 1)
-
-
-def find_signature(manifest: Manifest, key: str) -> Signature:
-    """The signature of that key.
-
-    Raises:
-        SignatureError: BH203.
-    """
-    by_key = {signature.key: signature for signature in manifest.signatures}
-    if key not in by_key:
-        raise SignatureError(f"there is no signature {key!r}", advice="one of " + ", ".join(by_key))
-    return by_key[key]

@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from beforehand.benchmark.alternate_calls import list_ratios
-from beforehand.benchmark.estimate_median import Estimate, estimate_median
 from beforehand.benchmark.open_way import NATIVE
 from beforehand.benchmark.records import CallRow, Speedup
+from beforehand.speed.estimate_median import Estimate, estimate_median
 
 _TURN_MS = 150.0  # about how long a turn of one way lasts
 _MOST_CALLS = 20  # in a turn

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
 
 from beforehand.backends.protocol import Backend
 from beforehand.errors import PrecisionError
-from beforehand.records import Engine, EngineSpec, Manifest
+from beforehand.records import Engine, EngineSpec, Manifest, ShapeSet
 
 _EXACT = "FP32"
 # Made of one graph: what is put back in one has the same names in the other.
@@ -20,8 +19,7 @@ def follow_healed(spec: EngineSpec, manifest: Manifest, backend: Backend) -> Eng
     Where parts were put back in one half precision and the target would take the other, which is wrong in other places: the
     one that was compared, if the target has it; else the same parts are put back, and `find_uncompared` tells.
     """
-    engines = [engine for engine in manifest.engines if engine.segment_index == spec.segment_index]
-    found = [engine for engine in engines if engine.shapes == spec.shapes] or engines
+    found = list_nearest(manifest, spec.segment_index, spec.shapes)
     if any(engine.precision == _EXACT and engine.backend == spec.backend for engine in found):
         return dataclasses.replace(spec, precision=_EXACT)
     healed = [engine for engine in found if engine.kept]
@@ -31,6 +29,16 @@ def follow_healed(spec: EngineSpec, manifest: Manifest, backend: Backend) -> Eng
         if same and _has(backend, same[0].precision, spec.target):
             spec = dataclasses.replace(spec, precision=same[0].precision)
     return dataclasses.replace(spec, kept=same[0].kept if same else ())
+
+
+def list_nearest(manifest: Manifest, segment: int, shapes: ShapeSet) -> list[Engine]:
+    """The segment's engines for these shapes, else all of it."""
+    engines = _list_engines(manifest, segment)
+    return [engine for engine in engines if engine.shapes == shapes] or engines
+
+
+def _list_engines(manifest: Manifest, segment: int) -> list[Engine]:
+    return [engine for engine in manifest.engines if engine.segment_index == segment]
 
 
 def find_uncompared(spec: EngineSpec, manifest: Manifest) -> str:
@@ -45,19 +53,13 @@ def find_uncompared(spec: EngineSpec, manifest: Manifest) -> str:
 
 def has_budget(spec: EngineSpec, manifest: Manifest) -> bool:
     """Whether somebody has set a budget for errors, or parts of the segment were put back for theirs."""
-    engines = [engine for engine in manifest.engines if engine.segment_index == spec.segment_index]
+    engines = _list_engines(manifest, spec.segment_index)
     return dict(manifest.options).get("max_error") is not None or any(engine.kept for engine in engines)
 
 
 def _list_compared(manifest: Manifest, segment: int) -> list[str]:
-    def is_compared(engine: Engine) -> bool:
-        return engine.segment_index == segment and engine.accuracy is not None and bool(engine.accuracy.outputs)
-
-    return _sort(engine.precision for engine in manifest.engines if is_compared(engine))
-
-
-def _sort(names: Iterable[str]) -> list[str]:
-    return sorted(set(names))
+    engines = _list_engines(manifest, segment)
+    return sorted({engine.precision for engine in engines if engine.accuracy is not None and engine.accuracy.outputs})
 
 
 def _has(backend: Backend, precision: str, target: str) -> bool:

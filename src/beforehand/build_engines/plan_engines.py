@@ -8,7 +8,7 @@ import logging
 from collections.abc import Iterable, Mapping
 
 from beforehand.backends.protocol import Backend
-from beforehand.build_engines.follow_healed import follow_healed
+from beforehand.build_engines.follow_healed import follow_healed, list_nearest
 from beforehand.errors import PrecisionError
 from beforehand.options import AUTO, Options
 from beforehand.records import EngineSpec, LoweredSegment, Manifest, ShapeSet
@@ -134,8 +134,7 @@ def _find_taken(manifest: Manifest, segment: int, shapes: ShapeSet, backend: Bac
 
     That was measured when the model was converted; nothing is measured now.
     """
-    engines = [engine for engine in manifest.engines if engine.segment_index == segment]
-    for engine in [engine for engine in engines if engine.shapes == shapes] or engines:
+    for engine in list_nearest(manifest, segment, shapes):
         with contextlib.suppress(PrecisionError):
             backend.resolve_precision(engine.precision, target)
             return engine.precision

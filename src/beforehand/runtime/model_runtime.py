@@ -85,9 +85,8 @@ class ModelRuntime:
         self.policies = follow_environment(policies)
         self.builds: BuildRequests | None = None
         self.foreign: tuple[Engine, ...] = ()  # engines that do not fit this machine, and are missed
-        self.left_native: tuple[
-            LeftNative, ...
-        ] = ()  # shapes that are TensorFlow's by decision, not for want of an engine
+        # Shapes that are TensorFlow's by decision, not for want of an engine.
+        self.left_native: tuple[LeftNative, ...] = ()
         self.error: BeforehandError | None = None
         self.recorder: Recorder | None = None  # while it is there, all calls run natively
         self._tables = tuple(EngineTable(segment.name, self.policies) for segment in segments)
@@ -334,9 +333,8 @@ class ModelRuntime:
 
     def _decline_unseen(self, segment: int, shapes: Shapes) -> None:
         left = self._find_left_native(segment, shapes)
-        if (
-            left is not None
-        ):  # said when the model was built; nobody's policy is to be followed, nor anything to be built
+        if left is not None:
+            # Said when the model was built; nobody's policy is to be followed, nor anything to be built.
             self._decline(f"{self.segments[segment].name} was left to TensorFlow for these shapes: {left.reason}")
             return
         seen = self._unseen.add(segment, shapes)

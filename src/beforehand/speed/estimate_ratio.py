@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-CONFIDENCE = 0.95
+from beforehand.speed.estimate_median import find_rank
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,17 +29,5 @@ def estimate_ratio(ratios: Sequence[float]) -> Ratio:
     ordered = sorted(ratios)
     count = len(ordered)
     middle = (ordered[(count - 1) // 2] + ordered[count // 2]) / 2
-    rank = max(1, _find_rank(count))
+    rank = max(1, find_rank(count))
     return Ratio(middle, ordered[rank - 1], ordered[count - rank])
-
-
-def _find_rank(count: int) -> int:
-    """The largest k for which the k-th smallest and the k-th largest value are such an interval; 0: there is none."""
-    tail, term, rank = 0.0, 0.5**count, 0
-    while rank < count // 2:
-        tail += term  # the chance that at most `rank` values lie below the median
-        if 2 * tail > 1 - CONFIDENCE:
-            break
-        term *= (count - rank) / (rank + 1)
-        rank += 1
-    return rank

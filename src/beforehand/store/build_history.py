@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
 import json
 import logging
 import os
 import pathlib
-import platform
 import statistics
 import time
 from typing import Any
 
-from beforehand.backends.describe_cpu import describe_this_cpu
+from beforehand.backends.describe_cpu import describe_this_cpu, find_cpu_model
 from beforehand.records import Engine, EngineSpec
 from beforehand.store import atomic
 
@@ -104,16 +102,7 @@ class BuildHistory:
 
 def describe_machine() -> str:
     """What builds alike: kind and model of the processor, and number of cores; no name of the machine."""
-    return f"{describe_this_cpu()}, {_find_model()}, {os.cpu_count()} cores"
-
-
-@functools.cache
-def _find_model() -> str:
-    with contextlib.suppress(OSError):
-        for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor()
+    return f"{describe_this_cpu()}, {find_cpu_model()}, {os.cpu_count()} cores"
 
 
 def _decode(line: bytes) -> dict[str, Any] | None:

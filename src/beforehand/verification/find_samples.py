@@ -12,7 +12,7 @@ import numpy as np
 
 from beforehand.accuracy.draw_inputs import draw_inputs
 from beforehand.accuracy.keep_samples import KeptSamples, has_values
-from beforehand.errors import NoSamplesError, SampleError
+from beforehand.errors import NoSamplesError, SampleError, SignatureError
 from beforehand.records import Engine, Manifest, Shape, Signature
 from beforehand.saved_model.check_sample import Sample
 from beforehand.saved_model.read_samples import read_sample_files, read_samples
@@ -77,6 +77,18 @@ def _read(given: Any, signature: Signature) -> Iterator[Sample]:
     if found is None:
         raise SampleError(f"{path} defines neither `samples` nor `input_fn`", advice="`def samples(): yield {...}`")
     return read_samples(found, signature)
+
+
+def find_signature(manifest: Manifest, key: str) -> Signature:
+    """The signature of that key.
+
+    Raises:
+        SignatureError: BH203.
+    """
+    by_key = {signature.key: signature for signature in manifest.signatures}
+    if key not in by_key:
+        raise SignatureError(f"there is no signature {key!r}", advice="one of " + ", ".join(by_key))
+    return by_key[key]
 
 
 def list_segments(manifest: Manifest, signature: Signature) -> set[int]:

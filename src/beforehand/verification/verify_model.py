@@ -14,12 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from beforehand.accuracy.compare_engines import find_obstacle
 from beforehand.check_packages import check_packages
-from beforehand.errors import SignatureError
 from beforehand.records import Engine, Manifest, Signature
 from beforehand.report.list_versions import list_versions
 from beforehand.store import atomic, layout
 from beforehand.store.manifest import find_manifest, read_manifest
-from beforehand.verification.find_samples import find_samples
+from beforehand.verification.find_samples import find_samples, find_signature
 from beforehand.verification.records import Drift, NotVerified, OutputRow, SegmentRow, Verification
 
 if TYPE_CHECKING:
@@ -127,12 +126,8 @@ def _choose(manifest: Manifest, keys: Sequence[str] | None, *, is_for_one: bool)
     Raises:
         SignatureError: BH203.
     """
-    by_key = {signature.key: signature for signature in manifest.signatures}
-    for key in keys or ():
-        if key not in by_key:
-            raise SignatureError(f"there is no signature {key!r}", advice="one of " + ", ".join(by_key))
     if keys:
-        return [by_key[key] for key in keys]
+        return [find_signature(manifest, key) for key in keys]
     return list(manifest.signatures[:1] if is_for_one else manifest.signatures)
 
 
