@@ -11,7 +11,8 @@ import tensorflow as tf
 
 from beforehand.freeze.inline_functions import inline_functions, list_functions
 from beforehand.freeze.to_graph_def import to_graph_def
-from beforehand.graph.nodes import name_node, prune
+from beforehand.graph.edges import name_node
+from beforehand.graph.nodes import prune
 from beforehand.runtime.tensorflow_private import add_functions, find_op_def
 from beforehand.saved_model.wrap_frames import has_frames, list_read_outside, wrap_frames
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping
-from typing import Any
 
+from beforehand.graph.edges import list_readers
 from beforehand.graph.name_layers import name_layers
 from beforehand.records import LeftOut, Partition, Segment, TensorSpec
 from beforehand.runtime.tensorflow_private import find_op_def
@@ -66,7 +66,7 @@ def view_parts(partition: Partition, inside: str = "", layer: str = "") -> PartV
     """
     graph_def = partition.graph.graph_def
     tensors = describe_tensors(partition.graph)
-    named = name_layers(_list_readers(graph_def))
+    named = name_layers(list_readers(graph_def.node))
     layers = dict.fromkeys(named, layer) if inside else named
     bodies = {
         opened.node: tuple(view_parts(body, opened.node, layers[opened.node]) for body in opened.bodies)
@@ -75,12 +75,3 @@ def view_parts(partition: Partition, inside: str = "", layer: str = "") -> PartV
     flops = count_graph_flops(graph_def, tensors, find_op_def)
     idle = frozenset(node.name for node in graph_def.node if node.op == "NoOp")
     return PartView(partition, tensors, flops, layers, inside, idle, bodies)
-
-
-def _list_readers(graph_def: Any) -> dict[str, list[str]]:
-    """Of each node those that read its outputs, in the order of the graph."""
-    readers: dict[str, list[str]] = {node.name: [] for node in graph_def.node}
-    for node in graph_def.node:
-        for name in dict.fromkeys(tensor.partition(":")[0] for tensor in node.input if not tensor.startswith("^")):
-            readers[name].append(node.name)
-    return readers

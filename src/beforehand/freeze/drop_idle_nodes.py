@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from beforehand.freeze.read_variables import READ_OPS
-from beforehand.graph.nodes import FindOpDef, name_node, sort_nodes
+from beforehand.graph.edges import name_node
+from beforehand.graph.nodes import FindOpDef, sort_nodes
 
 VARIABLE_OPS = frozenset({"VarHandleOp", "VariableV2", "Variable"})
 # TF1 control flow: a constant belongs to a loop by nothing but its control edge.

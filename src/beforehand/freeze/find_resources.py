@@ -13,7 +13,8 @@ from beforehand.freeze.drop_idle_nodes import has_effect
 from beforehand.freeze.inline_functions import inline_functions
 from beforehand.freeze.read_variables import follow
 from beforehand.freeze.to_graph_def import to_graph_def
-from beforehand.graph.nodes import FindOpDef, name_node, prune
+from beforehand.graph.edges import name_node
+from beforehand.graph.nodes import FindOpDef, prune
 from beforehand.records import Initializer, Resource, Weight
 
 _INIT_SIGNATURE = "__saved_model_init_op"

@@ -22,8 +22,9 @@ from beforehand.freeze.read_variables import (
     replace_reads,
 )
 from beforehand.graph.control_flow import CONTROL_FLOW_OPS, list_function_slots
+from beforehand.graph.edges import name_node
 from beforehand.graph.function import Body, encode_function
-from beforehand.graph.nodes import FindOpDef, make_placeholder, name_node, prune
+from beforehand.graph.nodes import FindOpDef, make_placeholder, prune
 
 # Op: the attribute with the dtypes of its arguments, and how many inputs come before these.
 _TYPES = {"While": ("T", 0), "If": ("Tin", 1), "Case": ("Tin", 1)}

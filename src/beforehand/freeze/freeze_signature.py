@@ -21,7 +21,8 @@ from beforehand.freeze.read_variables import (
     replace_reads,
 )
 from beforehand.freeze.to_graph_def import to_graph_def
-from beforehand.graph.nodes import FindOpDef, list_outputs, make_placeholder, name_node, prune
+from beforehand.graph.edges import name_node
+from beforehand.graph.nodes import FindOpDef, list_outputs, make_placeholder, prune
 from beforehand.records import PART, FlatGraph, Signature, Weight
 
 _NONE: Mapping[str, str] = {}

@@ -8,8 +8,9 @@ from typing import Any
 import tensorflow as tf
 
 from beforehand.errors import GraphError
+from beforehand.graph.edges import name_node
 from beforehand.graph.function import Body
-from beforehand.graph.nodes import FindOpDef, list_outputs, name_node
+from beforehand.graph.nodes import FindOpDef, list_outputs
 
 _BODY = "beforehand_body"
 CALL_OPS = frozenset({"PartitionedCall", "StatefulPartitionedCall"})

@@ -7,7 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from beforehand.graph.nodes import name_node
+from beforehand.graph.edges import name_node
 
 READ_OPS = frozenset({"ReadVariableOp", "ResourceGather", "ResourceGatherNd"})
 PASS_OPS = frozenset({"Identity"})

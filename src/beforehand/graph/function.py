@@ -9,7 +9,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from beforehand.graph.nodes import FindOpDef, list_outputs, name_node, sort_nodes
+from beforehand.graph.edges import name_node
+from beforehand.graph.nodes import FindOpDef, list_outputs, sort_nodes
 
 
 @dataclasses.dataclass

@@ -8,13 +8,9 @@ from typing import Any
 import tensorflow as tf
 
 from beforehand.errors import GraphError
+from beforehand.graph.edges import name_node
 
 FindOpDef = Callable[[str], Any]
-
-
-def name_node(tensor: str) -> str:
-    """The node of a tensor or control input."""
-    return tensor.lstrip("^").partition(":")[0]
 
 
 def list_outputs(node: Any, find_op_def: FindOpDef) -> list[tuple[str, int]]:

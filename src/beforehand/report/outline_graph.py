@@ -10,8 +10,8 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
 
+from beforehand.graph.edges import list_readers, name_node
 from beforehand.graph.name_layers import name_layers
 from beforehand.records import LeftOut, Manifest, Partition, Signature, TensorSpec, describe_shape
 from beforehand.report.count_layers import count_layers, cut_layer, find_common
@@ -48,7 +48,7 @@ def _outline(partition: Partition, title: str) -> GraphOutline:
     nodes = {node.name: node for node in partition.graph.graph_def.node}
     facts = _Facts(
         {name: node.op for name, node in nodes.items()},
-        name_layers(_list_readers(nodes)),
+        name_layers(list_readers(nodes.values())),
         {node.name: node.reason for node in partition.left_out},
     )
     home, members = _place_nodes(partition, facts)
@@ -56,11 +56,11 @@ def _outline(partition: Partition, title: str) -> GraphOutline:
     for key, names in members.items():
         for name in names if key[0] not in (INPUT, OUTPUT) else ():
             for tensor in nodes[name].input:
-                before = home.get(_name_node(tensor)) if not tensor.startswith("^") else None
+                before = home.get(name_node(tensor)) if not tensor.startswith("^") else None
                 if before is not None and before != key:
                     reads[key].add(before)
     for index, tensor in enumerate(partition.graph.output_tensors):
-        before = home.get(_name_node(tensor))
+        before = home.get(name_node(tensor))
         if before is not None:
             reads[_port(OUTPUT, index, len(partition.graph.output_tensors))].add(before)
     members, reads = join_cycles(members, reads)
@@ -73,21 +73,13 @@ def _outline(partition: Partition, title: str) -> GraphOutline:
     )
 
 
-def _list_readers(nodes: Mapping[str, Any]) -> dict[str, list[str]]:
-    readers: dict[str, list[str]] = {name: [] for name in nodes}
-    for name, node in nodes.items():
-        for before in dict.fromkeys(_name_node(tensor) for tensor in node.input if not tensor.startswith("^")):
-            readers[before].append(name)
-    return readers
-
-
 def _place_nodes(partition: Partition, facts: _Facts) -> tuple[dict[str, _Key], dict[_Key, list[str]]]:
     """The block of each node, and the nodes of each block."""
     members: dict[_Key, list[str]] = {}
     graph = partition.graph
     for kind, tensors in ((INPUT, graph.input_tensors), (OUTPUT, graph.output_tensors)):
         for index, tensor in enumerate(tensors):
-            members.setdefault(_port(kind, index, len(tensors)), []).append(_name_node(tensor))
+            members.setdefault(_port(kind, index, len(tensors)), []).append(name_node(tensor))
     home = {name: key for key, names in members.items() if key[0] == INPUT for name in names}
     for segment in partition.segments:
         members[SEGMENT, segment.name] = [name for name in segment.nodes if facts.ops[name] != "NoOp"]
@@ -114,10 +106,6 @@ def _choose_layers(native: list[tuple[int, str]], named: Mapping[str, str]) -> l
 
 def _port(kind: str, index: int, count: int) -> _Key:
     return kind, str(index) if count <= _MOST_PORTS else "all"
-
-
-def _name_node(tensor: str) -> str:
-    return tensor.lstrip("^").partition(":")[0]
 
 
 def _make_block(key: _Key, names: list[str], signature: Signature, facts: _Facts) -> Block:

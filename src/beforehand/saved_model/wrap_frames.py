@@ -11,8 +11,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from beforehand.graph.edges import name_node
 from beforehand.graph.function import Body, encode_function
-from beforehand.graph.nodes import name_node
 from beforehand.runtime.tensorflow_private import find_op_def
 
 _FRAME_OPS = frozenset({"Enter", "Exit", "Merge", "Switch", "RefEnter", "RefExit", "RefMerge", "RefSwitch"})

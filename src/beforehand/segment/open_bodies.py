@@ -9,8 +9,9 @@ from typing import Any
 import tensorflow as tf
 
 from beforehand.graph.control_flow import CONTROL_FLOW_OPS, list_function_slots
+from beforehand.graph.edges import name_node
 from beforehand.graph.function import Body, decode_function
-from beforehand.graph.nodes import FindOpDef, name_node
+from beforehand.graph.nodes import FindOpDef
 from beforehand.records import FlatGraph, Signature, TensorSpec, Weight
 
 
